@@ -1,0 +1,155 @@
+"""From what the user hands in to blocks of rows whose statistics add.
+
+Cuts depend on the data alone, never on how many threads there are; together with a fixed order of summation this makes every
+fit bit-identical for every ``n_jobs``. Nothing here copies the data: blocks are views, and the passes below hold one block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+# Rows of one block of the passes written in NumPy.
+_PASS_ROWS = 16_384
+
+
+class Rows(NamedTuple):
+    """Rows of numbers with their weights, and the coordinates ``z = (x - center) / scale`` in which they are modelled."""
+
+    X: Array  # (n, d), the user's array or a view of it
+    weight: Array | None  # (n,); None: every row counts once
+    center: Array  # (d,)
+    scale: Array  # (d,)
+    scatter: Array | None = None  # (d, d), the weighted sum of z z', for laws in which it does not depend on the parameters
+
+    @property
+    def total(self) -> float:
+        """Sum of the weights."""
+        return float(len(self.X)) if self.weight is None else float(self.weight.sum())
+
+    @property
+    def log_unit(self) -> float:
+        """Logarithm of the volume of one unit of ``z``: what a log-density loses when it is reported in the user's units."""
+        return float(np.log(self.scale).sum())
+
+    def cut(self, rows: slice) -> Rows:
+        """Part of the rows."""
+        return self._replace(X=self.X[rows], weight=None if self.weight is None else self.weight[rows])
+
+
+def cuts(n_rows: int, work_per_row: int) -> list[slice]:
+    """Slices of nearly equal length: enough of them to share out, each with enough work to be worth a call."""
+    most = min(16_384, max(1_024, 2**22 // max(1, work_per_row)))
+    n_blocks = -(-n_rows // most)
+    if n_blocks > 4:
+        n_blocks = -(-n_blocks // 8) * 8  # divides evenly among 2, 4 or 8 workers
+    edges = [n_rows * i // n_blocks for i in range(n_blocks + 1)]
+    return [slice(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+
+
+def pieces(X: Array, weight: Array | None) -> Iterator[tuple[Array, Array | None]]:
+    """Float64 copies of consecutive rows, those of weight zero left out, with their weights."""
+    for begin in range(0, len(X), _PASS_ROWS):
+        rows = slice(begin, begin + _PASS_ROWS)
+        if weight is None:
+            yield X[rows].astype(np.float64), None
+        else:
+            counted = weight[rows] > 0.0
+            if counted.any():
+                yield X[rows][counted].astype(np.float64), weight[rows][counted]
+
+
+class Moments(NamedTuple):
+    """Weighted mean, and covariance about it (divisor: sum of the weights) of ``(x - mean) / spread``."""
+
+    mean: Array
+    spread: Array  # half the range of each column; 0 for a column that does not vary beyond rounding
+    covariance: Array
+
+
+def moments(X: Array, weight: Array | None) -> Moments:
+    """Two passes, the second about the middle of the range and in units of it, so that nothing overflows or cancels."""
+    low, high = np.inf, -np.inf
+    for x, _ in pieces(X, weight):
+        low, high = np.minimum(low, x.min(axis=0)), np.maximum(high, x.max(axis=0))
+    middle = 0.5 * low + 0.5 * high
+    spread = 0.5 * high - 0.5 * low
+    spread[spread <= 4.0 * np.finfo(np.float64).eps * np.abs(middle)] = 0.0
+    unit = np.where(spread > 0.0, spread, 1.0)
+    count, first, second = 0.0, np.zeros(len(unit)), np.zeros((len(unit), len(unit)))
+    for x, w in pieces(X, weight):
+        z = (x - middle) / unit
+        z[:, spread == 0.0] = 0.0
+        weighted = z if w is None else z * w[:, None]
+        count += len(z) if w is None else float(w.sum())
+        first += weighted.sum(axis=0)
+        second += weighted.T @ z
+    first /= count
+    covariance = second / count - np.outer(first, first)
+    return Moments(middle + unit * first, spread, 0.5 * (covariance + covariance.T))
+
+
+def scatter(rows: Rows) -> Array:
+    """Weighted sum of ``z z'``."""
+    total = np.zeros((rows.X.shape[1],) * 2)
+    for x, w in pieces(rows.X, rows.weight):
+        z = (x - rows.center) / rows.scale
+        total += (z if w is None else z * w[:, None]).T @ z
+    return total
+
+
+def sample(rows: Rows, size: int) -> tuple[Array, Array]:
+    """At most ``size`` distinct rows in standardised coordinates, with their weights, in an order given by their values.
+
+    What is drawn, and in which order, does not change when a row is replaced by two of half the weight or when rows are
+    shuffled, so a start computed from it treats weights as repetitions. All rows if they are few; else those whose values
+    hash to the smallest numbers.
+    """
+    if len(rows.X) <= size:
+        x, w = _all(rows)
+    else:
+        x, w = _smallest_hashes(rows, size)
+    z = (x - rows.center) / rows.scale
+    order = np.lexsort(z.T[::-1])
+    return z[order], w[order]
+
+
+def _all(rows: Rows) -> tuple[Array, Array]:
+    x = rows.X.astype(np.float64)
+    if rows.weight is None:
+        return x, np.ones(len(x))
+    counted = rows.weight > 0.0
+    return x[counted], rows.weight[counted].astype(np.float64)
+
+
+def _smallest_hashes(rows: Rows, size: int) -> tuple[Array, Array]:
+    kept, key, weight = np.empty((0, rows.X.shape[1])), np.empty(0, np.uint64), np.empty(0)
+    bound = np.iinfo(np.uint64).max
+    for x, w in pieces(rows.X, rows.weight):
+        hashes = _hash(x)
+        small = hashes <= bound
+        kept = np.concatenate([kept, x[small]])
+        key = np.concatenate([key, hashes[small]])
+        weight = np.concatenate([weight, np.ones(small.sum()) if w is None else w[small]])
+        key, first, index = np.unique(key, return_index=True, return_inverse=True)
+        kept, weight = kept[first][:size], np.bincount(index, weight)[:size]  # copies of a row become its weight
+        key = key[:size]
+        if len(key) == size:
+            bound = key[-1]
+    return kept, weight
+
+
+def _hash(x: Array) -> Array:
+    """Mix the bits of each row into one number (a multiply-shift chain over the columns)."""
+    bits = np.ascontiguousarray(x + 0.0).view(np.uint64)  # + 0.0: a negative zero is a zero
+    state = np.full(len(bits), 0x9E3779B97F4A7C15, np.uint64)
+    for column in bits.T:
+        state ^= column
+        state *= np.uint64(0xBF58476D1CE4E5B9)
+        state ^= state >> np.uint64(29)
+    return state

@@ -1,0 +1,118 @@
+"""Free coordinates of constrained parameters: what an accelerator may move in without leaving the feasible set.
+
+Square-root and Cholesky coordinates are used because in them the boundary (a weight of zero, a singular covariance) is a
+finite point; in logarithms it lies at minus infinity, and extrapolation towards it never ends.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+class Chart(ABC):
+    """Coordinates of one array of parameters."""
+
+    @abstractmethod
+    def pack(self, values: Array) -> Array:
+        """Free coordinates, flat, of valid values."""
+
+    @abstractmethod
+    def unpack(self, free: Array, like: Array) -> Array:
+        """Valid values, shaped as ``like``, of any free coordinates."""
+
+    def size(self, like: Array) -> int:
+        """How many free coordinates an array shaped as ``like`` has."""
+        return int(like.size)
+
+
+class Real(Chart):
+    """Numbers without constraint."""
+
+    def pack(self, values: Array) -> Array:
+        """Return the numbers themselves."""
+        return values.ravel()
+
+    def unpack(self, free: Array, like: Array) -> Array:
+        """Return the numbers themselves."""
+        return free.reshape(like.shape)
+
+
+class Positive(Chart):
+    """Variances and rates: the square root, with either sign."""
+
+    def pack(self, values: Array) -> Array:
+        """Square roots."""
+        return np.sqrt(values).ravel()
+
+    def unpack(self, free: Array, like: Array) -> Array:
+        """Squares."""
+        return np.square(free).reshape(like.shape)
+
+
+class Simplex(Chart):
+    """Probabilities along the last axis: a point of the sphere, ``p = s^2 / sum(s^2)``."""
+
+    def pack(self, values: Array) -> Array:
+        """Square roots."""
+        return np.sqrt(values).ravel()
+
+    def unpack(self, free: Array, like: Array) -> Array:
+        """Squares, normalised; the origin, which is no direction at all, becomes the centre of the simplex."""
+        squares = np.square(free).reshape(like.shape)
+        total = squares.sum(axis=-1, keepdims=True)
+        return np.where(total > 0.0, squares / np.where(total > 0.0, total, 1.0), 1.0 / like.shape[-1])
+
+
+class Cholesky(Chart):
+    """Lower Cholesky factors (..., d, d): their lower triangles, a negative diagonal meaning the column's opposite."""
+
+    def pack(self, values: Array) -> Array:
+        """Lower triangles."""
+        return values[..., *np.tril_indices(values.shape[-1])].ravel()
+
+    def unpack(self, free: Array, like: Array) -> Array:
+        """Factors with a non-negative diagonal."""
+        factor = np.zeros(like.shape)
+        factor[..., *np.tril_indices(like.shape[-1])] = free.reshape(*like.shape[:-2], -1)
+        sign = np.where(np.diagonal(factor, axis1=-2, axis2=-1) < 0.0, -1.0, 1.0)
+        return factor * sign[..., None, :]
+
+    def size(self, like: Array) -> int:
+        """Entries of the triangles."""
+        d = like.shape[-1]
+        return like.size // (d * d) * (d * (d + 1) // 2)
+
+
+def pack(params: Any, charts: Mapping[str, Any]) -> Array:
+    """Free coordinates of (nested) parameters, as one vector."""
+    pieces = []
+    for name, value in zip(params._fields, params, strict=True):
+        chart = charts[name]
+        pieces.append(chart.pack(value) if isinstance(chart, Chart) else pack(value, chart))
+    return np.concatenate(pieces)
+
+
+def unpack(free: Array, charts: Mapping[str, Any], like: Any) -> Any:
+    """Parameters, shaped as ``like``, of any vector of free coordinates."""
+    return _unpack(free, charts, like)[0]
+
+
+def _unpack(free: Array, charts: Mapping[str, Any], like: Any) -> tuple[Any, Array]:
+    values = []
+    for name, template in zip(like._fields, like, strict=True):
+        chart = charts[name]
+        if isinstance(chart, Chart):
+            size = chart.size(template)
+            values.append(chart.unpack(free[:size], template))
+            free = free[size:]
+        else:
+            value, free = _unpack(free, chart, template)
+            values.append(value)
+    return like._make(values), free

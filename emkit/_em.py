@@ -1,0 +1,264 @@
+"""The engine: three loops, each written once, for every family.
+
+``step`` goes over blocks, ``climb`` over iterations, ``search`` over starts.
+
+A step costs one pass over the data and gives the objective at the point it started from for free, so no safeguard here ever
+needs a second evaluation. Its price is that the objective of the last image is not known until that image is evaluated too:
+a climb of ``n`` steps makes ``n + 1`` passes, and the number it reports belongs to the parameters it returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial, reduce
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from sklearn.utils.parallel import Parallel, delayed
+
+from ._accelerate import Accelerator
+from ._charts import pack, unpack
+from ._executors import Run, one_blas_thread, serial, workers
+from ._model import Ascent, Data, Degenerate, Model, Params, Stats, add
+
+T = TypeVar("T")
+Watch = Callable[[int, int, float], None]
+
+
+class FitFailed(ValueError):
+    """No start led anywhere; the message says why each failed."""
+
+
+def total(stats: Iterable[T]) -> T:
+    """Add pairwise, in the order given: partial sums of 1, 2, 4, ... blocks are held, like the digits of a binary counter."""
+    partial_sums: list[tuple[int, T]] = []
+    for item in stats:
+        count = 1
+        while partial_sums and partial_sums[-1][0] == count:
+            item, count = add(partial_sums.pop()[1], item), 2 * count
+        partial_sums.append((count, item))
+    return reduce(lambda later, earlier: add(earlier, later), [item for _, item in reversed(partial_sums)])
+
+
+class Step(NamedTuple):
+    """One turn of the EM map."""
+
+    image: Params  # where the step leads
+    stats: Stats
+    objective: float  # at the point the step started from
+    loglik: float
+
+
+def step(model: Model, blocks: Sequence[Data], params: Params, *, run: Run[Stats] = serial) -> Step:
+    """Map, add, maximise: one pass over the data."""
+    stats = total(run(partial(model.expect, params), blocks))
+    loglik = float(stats[0])
+    penalised = add(stats, model.prior(params))
+    objective = float(penalised[0])
+    if not np.isfinite(objective):
+        raise Degenerate(f"the objective is {objective}")
+    return Step(model.maximize(penalised, params), stats, objective, loglik)
+
+
+class Convergence:
+    """Estimate what remains to be gained from the pace of consecutive EM steps.
+
+    Near an optimum an EM step leaves a share ``rho`` of the distance and ``rho^2`` of the gap in the objective; ``rho``, the fraction of
+    missing information, is the ratio of successive step lengths. Right after an extrapolation fast directions dominate
+    and the ratio is too small, so the largest of the last four is believed. A ratio of 1 or more means that the climb is leaving a
+    saddle: then nothing can be said, and the gap is infinite.
+    """
+
+    def __init__(self, resolution: float) -> None:
+        self.resolution = resolution
+        self.rate, self.gap = np.nan, np.inf
+        self._ratios: list[float] = []
+
+    def observe(self, gain: float, length: float, previous_length: float, at_rest: bool) -> None:
+        """Take in a plain step: what it gained, its length and that of the one before."""
+        if at_rest:  # nothing moves beyond rounding: a fixed point
+            self.rate, self.gap = self.rate if self._ratios else 0.0, 0.0
+            return
+        self._ratios = [*self._ratios[-3:], length / previous_length if previous_length > 0.0 else 1.0]
+        self.rate = max(self._ratios)
+        kept = self.rate**2
+        self.gap = np.inf if kept >= 1.0 or len(self._ratios) < 2 else max(gain, 0.0) * kept / (1.0 - kept)
+
+
+def climb(
+    model: Model,
+    blocks: Sequence[Data],
+    params: Params,
+    *,
+    tol: float,
+    max_iter: int,
+    accelerate: Callable[[], Accelerator],
+    run: Run[Stats] = serial,
+    watch: Watch | None = None,
+) -> Ascent:
+    """Iterate the EM map, accelerated, from ``params`` to a named status; the objective never falls beyond rounding."""
+    accelerator = accelerate()
+    resolution = model.resolution(blocks[0])
+    convergence = Convergence(resolution)
+    history: list[float] = []
+    best: tuple[Params, Step] | None = None  # the last accepted point
+    status, reason = "max_iter", f"stopped after max_iter={max_iter} steps"
+    point, x, plain, n_steps, idle = params, pack(params, model.charts), True, 0, 0
+    gx, length = x, 0.0
+    try:
+        while True:
+            slack = resolution * abs(best[1].objective) if best else 0.0
+            try:
+                turn: Step | None = step(model, blocks, point, run=run)
+            except (Degenerate, np.linalg.LinAlgError) as error:
+                if best is None:
+                    raise
+                turn, failure = None, str(error)
+            if best is not None and (turn is None or turn.objective < best[1].objective - slack):
+                if plain:  # the EM map itself failed, or fell: nowhere to go
+                    status = "degenerate" if turn is None else "stalled"
+                    reason = failure if turn is None else "an EM step lowered the objective"
+                    break
+                accelerator.reject()
+                n_steps += 1
+                point, x, plain = best[1].image, gx, True
+                continue
+            assert turn is not None
+            gx = pack(turn.image, model.charts)
+            previous_length, length = length, float(np.linalg.norm(gx - x))
+            at_rest = length <= resolution * float(np.linalg.norm(x))
+            if best is not None and plain:
+                gain = turn.objective - best[1].objective
+                convergence.observe(gain, length, previous_length, at_rest)
+                idle = idle + 1 if gain <= slack else 0
+            best = (point, turn)
+            history.append(turn.objective)
+            if watch is not None:
+                watch(n_steps, len(history), turn.objective)
+            if plain and n_steps and convergence.gap <= max(tol, slack):
+                status, reason = "converged", ""
+                break
+            if idle >= 5:
+                status, reason = "stalled", "the objective no longer changes beyond rounding, but the steps do not shrink"
+                break
+            if n_steps >= max_iter:
+                break
+            n_steps += 1
+            proposal = accelerator.propose(x, gx) if n_steps < max_iter else None  # the last step is plain
+            plain = proposal is None or not np.isfinite(proposal).all()
+            if proposal is None or plain:
+                point, x = turn.image, gx
+            else:
+                point, x = unpack(proposal, model.charts, turn.image), proposal
+    except KeyboardInterrupt:
+        if best is None:
+            raise
+        status, reason = "stopped", "interrupted"
+    point, turn = best
+    collapsed = model.degenerate(point, turn.stats)
+    if collapsed is not None and status != "stopped":
+        status, reason = "degenerate", collapsed
+    return Ascent(
+        point,
+        turn.stats,
+        turn.objective,
+        turn.loglik,
+        np.array(history),
+        n_steps,
+        convergence.rate,
+        convergence.gap,
+        status,
+        reason,
+    )
+
+
+class Search(NamedTuple):
+    """The best climb, and what became of every start."""
+
+    best: Ascent
+    restarts: list[dict[str, Any]]
+
+
+def search(
+    model: Model,
+    data: Data,
+    *,
+    n_init: int,
+    seed: np.random.SeedSequence,
+    n_workers: int,
+    first: Params | None = None,
+    **climbing: Any,
+) -> Search:
+    """Climb from ``n_init`` starts and keep the best regular solution; a start that fails is recorded, not fatal.
+
+    ``first``, if given, is the first start; the others are the model's own, each from a child of ``seed``. Starts share the workers while
+    there are several of them, otherwise blocks do; never both.
+    """
+    blocks = model.split(data)
+    starts = [(first if i == 0 else None, child) for i, child in enumerate(seed.spawn(n_init))]
+    with one_blas_thread():
+        if n_init > 1 and n_workers > 1:
+            parallel = Parallel(n_jobs=n_workers, prefer="threads")
+            outcomes = parallel(delayed(_attempt)(model, data, blocks, *start, **climbing) for start in starts)
+        else:
+            outcomes = []
+            with workers(min(n_workers, len(blocks))) as run:
+                for start in starts:
+                    outcomes.append(_attempt(model, data, blocks, *start, run=run, **climbing))
+                    if _status(outcomes[-1]) == "stopped":
+                        break
+    return _choose(outcomes)
+
+
+def _attempt(
+    model: Model,
+    data: Data,
+    blocks: Sequence[Data],
+    params: Params | None,
+    seed: np.random.SeedSequence,
+    **climbing: Any,
+) -> Ascent | Exception:
+    try:
+        if params is None:
+            params = model.start(data, np.random.default_rng(seed))
+        return climb(model, blocks, params, **climbing)
+    except (Degenerate, np.linalg.LinAlgError) as error:
+        return error
+
+
+def _status(outcome: Ascent | Exception) -> str:
+    return outcome.status if isinstance(outcome, Ascent) else "failed"
+
+
+def _choose(outcomes: Sequence[Ascent | Exception]) -> Search:
+    """Pick the best: a regular solution before a degenerate one, and an earlier one unless a later one is truly better."""
+    best: Ascent | None = None
+    restarts: list[dict[str, Any]] = []
+    for index, outcome in enumerate(outcomes):
+        if isinstance(outcome, Exception):
+            restarts.append(
+                {"start": index, "status": "failed", "objective": -np.inf, "n_iter": 0, "reason": str(outcome)}
+            )
+            continue
+        restarts.append(
+            {
+                "start": index,
+                "status": outcome.status,
+                "objective": outcome.objective,
+                "n_iter": outcome.n_steps,
+                "reason": outcome.reason,
+            }
+        )
+        if best is None or _better(outcome, best):
+            best = outcome
+    if best is None:
+        reasons = "; ".join(f"start {row['start']}: {row['reason']}" for row in restarts)
+        raise FitFailed(f"every start failed ({reasons})")
+    return Search(best, restarts)
+
+
+def _better(one: Ascent, other: Ascent) -> bool:
+    if (one.status == "degenerate") != (other.status == "degenerate"):
+        return other.status == "degenerate"
+    return one.objective > other.objective + 1e-9 * abs(other.objective)
+

@@ -1,0 +1,58 @@
+"""Where blocks are mapped: in the calling thread or on several threads. Same blocks, same order of summation."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from functools import cache
+from typing import Any, TypeVar
+
+import joblib
+from joblib.parallel import get_active_backend
+from threadpoolctl import ThreadpoolController
+
+T = TypeVar("T")
+Run = Callable[[Callable[[Any], T], Iterable[Any]], Iterator[T]]
+
+
+def serial(function: Callable[[Any], T], items: Iterable[Any]) -> Iterator[T]:
+    """Map in the calling thread."""
+    return map(function, items)
+
+
+@contextmanager
+def workers(n_workers: int) -> Iterator[Run[Any]]:
+    """Give a function that maps over ``n_workers`` threads, in order; one worker is the calling thread itself."""
+    if n_workers == 1:
+        yield serial
+        return
+    with ThreadPoolExecutor(n_workers) as pool:
+        yield pool.map
+
+
+def count_workers(n_jobs: int | None) -> int:
+    """How many threads ``n_jobs`` stands for: None is every core this process may use, one inside a joblib worker.
+
+    ``joblib.parallel_config(n_jobs=...)`` and ``OMP_NUM_THREADS`` are respected when ``n_jobs`` is None.
+    """
+    backend, configured = get_active_backend()
+    if n_jobs is None and getattr(backend, "nesting_level", 0):
+        return 1
+    if n_jobs is None and configured not in (None, 1):
+        n_jobs = configured
+    if n_jobs is not None:
+        return max(1, n_jobs if n_jobs > 0 else joblib.cpu_count() + 1 + n_jobs)
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    return min(joblib.cpu_count(), int(limit)) if limit.isdigit() and int(limit) > 0 else joblib.cpu_count()
+
+
+@cache
+def _controller() -> ThreadpoolController:
+    return ThreadpoolController()  # scans the loaded libraries: once
+
+
+def one_blas_thread() -> AbstractContextManager[Any]:
+    """Hold BLAS to one thread: the parallelism is over blocks and starts, and results do not depend on the machine."""
+    return _controller().limit(limits=1, user_api="blas")

@@ -1,0 +1,251 @@
+"""EMMixin: what every estimator shares. The only file that knows scikit-learn's lifecycle.
+
+An estimator adds its constructor and three hooks: ``_model`` (constructor parameters to a frozen model), ``_publish`` (parameters to
+fitted attributes) and ``_recall`` (its inverse). From there data flow one way::
+
+    fit -> check -> model.prepare -> search (starts) -> climb (iterations) -> step (blocks) -> model.expect -> kernel
+        -> model.restore -> _publish
+"""
+
+from __future__ import annotations
+
+import warnings
+from abc import abstractmethod
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.validation import check_is_fitted
+
+from ._accelerate import ACCELERATORS
+from ._em import FitFailed, Search, Watch, search
+from ._executors import count_workers, one_blas_thread, workers
+from ._model import Model, Params
+from ._validation import (
+    FLAG,
+    JOBS,
+    NOTHING,
+    SEED,
+    Interval,
+    Options,
+    Rules,
+    check_parameters,
+    check_rows,
+    check_weight,
+    spawn,
+)
+
+Array = NDArray[Any]
+
+_REMEDY = {
+    "max_iter": "raise max_iter, or tol if {gap:.3g} nats more do not matter",
+    "stalled": "the solution is as good as the arithmetic allows; float64 data may do better",
+    "degenerate": "",
+    "stopped": "the best parameters so far are kept",
+}
+
+
+class EMMixin:
+    """Fit by EM, and everything that follows from having done so."""
+
+    tol: float
+    max_iter: int
+    n_init: int
+    acceleration: str | None
+    warm_start: bool
+    n_jobs: int | None
+    random_state: Any
+    verbose: int
+
+    _rules: ClassVar[Rules] = {
+        "tol": (Interval(float, 0.0),),
+        "max_iter": (Interval(int, 1),),
+        "n_init": (Interval(int, 1),),
+        "acceleration": (Options(tuple(ACCELERATORS)),),
+        "warm_start": (FLAG,),
+        "n_jobs": (NOTHING, JOBS),
+        "random_state": (NOTHING, SEED),
+        "verbose": (FLAG, Interval(int, 0)),
+    }
+
+    # Hooks ------------------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _model(self) -> Model:
+        """Build the frozen model that the constructor parameters describe."""
+
+    @abstractmethod
+    def _publish(self, params: Params) -> None:
+        """Set the fitted attributes, from parameters in the user's units."""
+
+    @abstractmethod
+    def _recall(self) -> Params:
+        """Give back the parameters in the user's units, from the fitted attributes."""
+
+    def _check_start(self, X: Array) -> None:
+        """Refuse starting values that do not fit the data, and data too few for the model."""
+
+    def _settle(self, params: Params, X: Array) -> Params:
+        """Have the last word on the parameters, in the user's units, before they are published."""
+        return params
+
+    # Lifecycle --------------------------------------------------------------------------------------------------------
+
+    def fit(self, X: Any, y: Any = None, *, sample_weight: Any = None) -> Self:
+        """Estimate the parameters by expectation-maximisation.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows of numbers, float32 or float64; neither copied nor changed.
+        y : None
+            Ignored; present for the sake of pipelines.
+        sample_weight : array-like of shape (n_samples,), optional
+            How often each row counts: an integer weight is that many copies, 0 is absence.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            For parameters, cells, weights or starting values that cannot be used; the message names them.
+        """
+        check_parameters(self, self._rules)
+        warm = self.warm_start and hasattr(self, "status_")
+        n_features = getattr(self, "n_features_in_", None)
+        X = check_rows(self, X, reset=True)
+        weight = check_weight(sample_weight, len(X))
+        if warm and n_features != X.shape[1]:
+            raise ValueError(
+                f"X has {X.shape[1]} features, but warm_start=True continues a fit with {n_features}; set warm_start=False"
+            )
+        self._check_start(X)
+        model = self._model()
+        data = model.prepare(X, weight)
+        try:
+            found = search(
+                model,
+                data,
+                n_init=self.n_init,
+                seed=spawn(self.random_state),
+                n_workers=count_workers(self.n_jobs),
+                first=model.standardize(self._recall(), data) if warm else None,
+                tol=self.tol,
+                max_iter=self.max_iter,
+                accelerate=ACCELERATORS[self.acceleration],
+                watch=self._watch(),
+            )
+        except FitFailed as error:
+            raise ValueError(f"{type(self).__name__}: {error}") from error
+        self._record(found)
+        self.lower_bounds_ = self.history_ / (len(X) if weight is None else weight.sum())
+        params = model.restore(found.best.params, data)
+        self._publish(self._settle(params if warm else model.canonical(params), X))
+        self._announce(found)
+        return self
+
+    def _watch(self) -> Watch | None:
+        if not self.verbose:
+            return None
+
+        def report(n_steps: int, n_accepted: int, objective: float) -> None:
+            if n_accepted % 10 == 1 or self.verbose > 1:
+                print(f"{type(self).__name__}: step {n_steps}, objective {objective:.6f}")
+
+        return report
+
+    def _record(self, found: Search) -> None:
+        best = found.best
+        self.log_likelihood_ = best.loglik
+        self.objective_ = best.objective
+        self.history_ = best.history
+        self.n_iter_ = max(1, best.n_steps)
+        self.status_ = best.status
+        self.converged_ = best.status == "converged"
+        self.rate_ = float(np.nan_to_num(best.rate, nan=0.0))
+        self.gap_ = best.gap
+        self.restarts_ = found.restarts
+
+    def _announce(self, found: Search) -> None:
+        if not self.converged_:
+            remedy = _REMEDY[self.status_].format(gap=self.gap_)
+            message = f"{type(self).__name__} did not converge ({self.status_}): {found.best.reason}"
+            warnings.warn(f"{message}; {remedy}" if remedy else message, ConvergenceWarning, stacklevel=3)
+        failed = [row for row in found.restarts if row["status"] == "failed"]
+        if failed:
+            warnings.warn(
+                f"{len(failed)} of {len(found.restarts)} starts failed and were passed over; restarts_ says why",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+
+    # After the fit ----------------------------------------------------------------------------------------------------
+
+    def _infer(self, X: Any, *wanted: str) -> tuple[Array, ...]:
+        """Check X, then let the model fill the wanted quantities of each row, over blocks and threads."""
+        check_is_fitted(self)
+        return self._fill(check_rows(self, X, reset=False), self._recall(), *wanted)
+
+    def _fill(self, X: Array, params: Params, *wanted: str) -> tuple[Array, ...]:
+        model = self._model()
+        data = model.frame(params, X)
+        inside = model.standardize(params, data)
+        out = model.outputs(data, wanted)
+        portions = model.portions(data, out)
+        with one_blas_thread(), workers(min(len(portions), count_workers(self.n_jobs))) as run:
+            for _ in run(lambda portion: model.infer(inside, *portion), portions):
+                pass
+        return tuple(getattr(out, name) for name in wanted)
+
+    def score_samples(self, X: Any) -> Array:
+        """Log-density of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Natural logarithms of densities, in nats. A density may exceed 1.
+        """
+        return self._infer(X, "log_density")[0]
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Mean log-density of the rows, in nats: larger is better, so grid search can use it as it is.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : None
+            Ignored.
+        sample_weight : array-like of shape (n_samples,), optional
+            How often each row counts.
+
+        Returns
+        -------
+        float
+        """
+        log_density = self.score_samples(X)
+        return float(np.average(log_density, weights=check_weight(sample_weight, len(log_density))))
+
+    def aic(self, X: Any) -> float:
+        """Akaike's information criterion on X: lower is better; infinite for a degenerate fit."""
+        return self._criterion(X, 2.0)
+
+    def bic(self, X: Any) -> float:
+        """Schwarz's information criterion on X: lower is better; infinite for a degenerate fit.
+
+        The likelihood of a degenerate fit is as high as the regularisation lets it be and says nothing about the data.
+        """
+        return self._criterion(X, None)
+
+    def _criterion(self, X: Any, penalty: float | None) -> float:
+        log_density = self.score_samples(X)
+        if self.status_ == "degenerate":
+            return float("inf")
+        n_parameters = self._model().n_parameters(self._recall())
+        return -2.0 * float(log_density.sum()) + n_parameters * (np.log(len(log_density)) if penalty is None else penalty)

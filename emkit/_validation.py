@@ -1,0 +1,208 @@
+"""Checks at the door: every parameter and every cell, before any work, with the remedy in the message."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any, Protocol
+
+import numpy as np
+import sklearn
+from numpy.typing import NDArray
+from sklearn.utils.validation import check_array, validate_data
+
+from .exceptions import InvalidParameterError
+
+Array = NDArray[Any]
+
+
+class Rule(Protocol):
+    """One kind of value a parameter may have."""
+
+    def allows(self, value: Any) -> bool:
+        """Whether the value is of this kind."""
+
+    def __str__(self) -> str:
+        """The end of a sentence that begins with "must be"."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Numbers of a range; ``kind`` is int or float (which includes integers)."""
+
+    kind: type
+    low: float
+    high: float = np.inf
+    open_low: bool = False
+
+    def allows(self, value: Any) -> bool:
+        """Whether the value is a number of the range; a bool is not a number."""
+        number = Integral if self.kind is int else Real
+        if not isinstance(value, number) or isinstance(value, bool | np.bool_) or not np.isfinite(float(value)):
+            return False
+        above = value > self.low if self.open_low else value >= self.low
+        return bool(above and value <= self.high)
+
+    def __str__(self) -> str:
+        """Name the range."""
+        article = "an int" if self.kind is int else "a float"
+        closing = "inf)" if np.isinf(self.high) else f"{self.high}]"
+        return f"{article} in the range {'(' if self.open_low else '['}{self.low}, {closing}"
+
+
+@dataclass(frozen=True)
+class Options:
+    """One of a few values."""
+
+    values: tuple[Any, ...]
+
+    def allows(self, value: Any) -> bool:
+        """Whether the value is among them."""
+        return any(value is v or (isinstance(value, str) and value == v) for v in self.values)
+
+    def __str__(self) -> str:
+        """Name them."""
+        return "one of " + ", ".join(repr(v) for v in self.values)
+
+
+@dataclass(frozen=True)
+class Instance:
+    """Anything of the given types."""
+
+    types: tuple[type, ...]
+    name: str
+
+    def allows(self, value: Any) -> bool:
+        """Whether the value is of one of them."""
+        return isinstance(value, self.types)
+
+    def __str__(self) -> str:
+        """Name them."""
+        return self.name
+
+
+@dataclass(frozen=True)
+class ArrayLike:
+    """Numbers in an array or in nested lists."""
+
+    def allows(self, value: Any) -> bool:
+        """Whether it looks like an array."""
+        return not isinstance(value, str) and (hasattr(value, "__array__") or isinstance(value, list | tuple))
+
+    def __str__(self) -> str:
+        """Name it."""
+        return "an array-like"
+
+
+NOTHING = Options((None,))
+FLAG = Instance((bool, np.bool_), "a bool")
+SEED = Instance(
+    (Integral, np.random.RandomState, np.random.Generator, np.random.SeedSequence),  # type: ignore[arg-type]
+    "an int, a RandomState, a Generator or a SeedSequence",
+)
+JOBS = Instance((Integral,), "an int")  # type: ignore[arg-type]
+
+Rules = Mapping[str, tuple[Rule, ...]]
+
+
+def check_parameters(estimator: Any, rules: Rules) -> None:
+    """Raise on the first constructor parameter that breaks its rules; parameters without rules are left to their owner."""
+    if sklearn.get_config().get("skip_parameter_validation", False):
+        return
+    for name, value in estimator.get_params(deep=False).items():
+        allowed = rules.get(name, ())
+        if allowed and not any(rule.allows(value) for rule in allowed):
+            *most, last = [str(rule) for rule in allowed]
+            wanted = f"{', '.join(most)} or {last}" if most else last
+            raise InvalidParameterError(
+                f"The {name!r} parameter of {type(estimator).__name__} must be {wanted}. Got {value!r} instead."
+            )
+
+
+def check_rows(estimator: Any, X: Any, *, reset: bool) -> Array:
+    """Two-dimensional float32 or float64 rows without missing or infinite cells; no copy of an array that is so already."""
+    _refuse_kinds(X)
+    X = validate_data(estimator, X, reset=reset, dtype=[np.float64, np.float32], ensure_all_finite=False)
+    names = getattr(estimator, "feature_names_in_", None)
+    check_finite(X, names)
+    return np.asarray(X)
+
+
+def _refuse_kinds(X: Any) -> None:
+    """Refuse what an array conversion would silently read as something else."""
+    if np.ma.isMaskedArray(X) and np.ma.is_masked(X):
+        row, column = (int(i[0]) for i in np.nonzero(np.ma.getmaskarray(np.atleast_2d(X))))
+        raise ValueError(
+            f"X has a masked cell at row {row}, column {column}; missing values are not supported here: impute them first, "
+            "or drop the rows"
+        )
+    for name, dtype in _dtypes(X):
+        if dtype.kind in "mM":
+            raise ValueError(
+                f"column {name} of X has dtype {dtype}; a date is not a measurement: convert it to a number yourself, "
+                "for example days since its minimum"
+            )
+
+
+def _dtypes(X: Any) -> Iterable[tuple[Any, Any]]:
+    if hasattr(X, "dtypes") and hasattr(X, "columns"):
+        return [(repr(c), t) for c, t in zip(X.columns, X.dtypes, strict=True) if isinstance(t, np.dtype)]
+    dtype = getattr(X, "dtype", None)
+    if dtype is None and isinstance(X, list):
+        dtype = np.asarray(X).dtype if _is_rectangular(X) else None
+    return [(0, dtype)] if isinstance(dtype, np.dtype) else []
+
+
+def _is_rectangular(X: list[Any]) -> bool:
+    lengths = {len(row) if isinstance(row, list | tuple) else -1 for row in X}
+    return len(lengths) == 1
+
+
+def check_finite(X: Array, names: Any = None) -> None:
+    """Name the first NaN or infinite cell; a block at a time, without a copy."""
+    for begin in range(0, len(X), 65_536):
+        block = X[begin : begin + 65_536]
+        if np.isfinite(block.sum(dtype=np.float64)):
+            continue  # a NaN or an infinity would have shown
+        bad = np.argwhere(~np.isfinite(block))
+        if len(bad):
+            row, column = int(bad[0, 0]) + begin, int(bad[0, 1])
+            value = "NaN" if np.isnan(X[row, column]) else "infinity"
+            name = f"column {column}" if names is None else f"column {names[column]!r}"
+            raise ValueError(f"Input X contains {value} at row {row}, {name}; impute or drop it first")
+
+
+def check_weight(sample_weight: Any, n_rows: int) -> Array | None:
+    """Return non-negative, finite weights, one for each row; None when every row counts once."""
+    if sample_weight is None:
+        return None
+    weight = check_array(
+        sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight", ensure_all_finite=False
+    )
+    if weight.ndim == 0:
+        weight = np.full(n_rows, float(weight))
+    if weight.shape != (n_rows,):
+        raise ValueError(f"sample_weight has shape {weight.shape}, but X has {n_rows} rows: give one weight for each row")
+    wrong = np.flatnonzero(~(np.isfinite(weight) & (weight >= 0.0)))
+    if len(wrong):
+        raise ValueError(
+            f"sample_weight[{wrong[0]}] is {weight[wrong[0]]}; weights count how often a row was seen and must be "
+            "finite and not negative"
+        )
+    if not weight.any():
+        raise ValueError("every sample_weight is zero: nothing is left to fit; give at least one row a positive weight")
+    return None if (weight == 1.0).all() else weight
+
+
+def spawn(random_state: Any) -> np.random.SeedSequence:
+    """Seed that spawns children: None varies, an int repeats, a generator moves on; the global state is not touched."""
+    if random_state is None:
+        return np.random.SeedSequence()
+    if isinstance(random_state, np.random.SeedSequence):
+        return random_state
+    if isinstance(random_state, np.random.Generator):
+        return np.random.SeedSequence(random_state.integers(2**32, size=4).tolist())
+    if isinstance(random_state, np.random.RandomState):
+        return np.random.SeedSequence(random_state.randint(2**31, size=4).tolist())
+    return np.random.SeedSequence(int(random_state))

@@ -1,0 +1,1 @@
+"""Observation laws, one per file, shared by mixtures and chains."""

@@ -1,0 +1,554 @@
+"""The multivariate normal law, with four shapes of covariance: full, tied, diag, spherical.
+
+Statistics of component ``k``, summed over rows with responsibilities ``r`` (times weights), about the current mean ``m``::
+
+    counts = sum r        firsts = sum r (z - m)        seconds = sum r (z - m)(z - m)'
+
+and the M-step, with ``delta = firsts / counts`` and the prior's ``B``::
+
+    mean = m + delta        covariance = (seconds + B) / counts - delta delta'
+
+The prior is one imaginary row's worth of scatter, ``B = reg_covar I`` in units of the data's own variance: an (improper) inverse
+Wishart density ``exp(-tr(B covariance^-1) / 2)`` per covariance. It bounds the objective, and vanishes as rows are added.
+"""
+
+from __future__ import annotations
+
+import warnings
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import kernels
+from .._blocks import Rows, moments, scatter
+from .._charts import Cholesky, Positive, Real
+from .._model import Charts, Degenerate, Emission
+from ..exceptions import DataWarning
+
+Array = NDArray[Any]
+
+# A component of less weight has no rows: it keeps its mean and covariance.
+_EMPTY = 1e-10
+
+
+class Gaussians(NamedTuple):
+    """Means and covariances of ``k`` components in a shape's own form."""
+
+    means: Array  # (k, d)
+    spread: Array  # full: Cholesky factors (k, d, d); tied: one factor (d, d); diag: variances (k, d); spherical: (k,)
+
+
+class Sums(NamedTuple):
+    """Expected sufficient statistics; the first field is the log-likelihood."""
+
+    loglik: Any
+    counts: Array  # (k,)
+    firsts: Array  # (k, d)
+    seconds: Array  # as ``spread``, symmetric; tied: the scatter of all rows about 0
+
+
+@dataclass(frozen=True)
+class Gaussian(Emission):
+    """What the four shapes have in common."""
+
+    reg_covar: float = 1e-6
+
+    # The shape ----------------------------------------------------------------------------------------------------------
+
+    kernel: ClassVar[str]  # the end of the name of its kernels
+
+    @abstractmethod
+    def prior(self, params: Gaussians) -> Sums:
+        """Scatter of the imaginary rows, and the log prior."""
+
+    @abstractmethod
+    def covariances(self, params: Gaussians) -> Array:
+        """Covariances in scikit-learn's form for this shape."""
+
+    @abstractmethod
+    def from_covariances(self, means: Array, covariances: Array) -> Gaussians:
+        """Inverse of ``covariances``."""
+
+    @abstractmethod
+    def full(self, params: Gaussians) -> Array:
+        """Covariances as (k, d, d) matrices."""
+
+    @abstractmethod
+    def rescale(self, params: Gaussians, center: Array, scale: Array) -> Gaussians:
+        """Parameters of ``center + scale * z``, given those of ``z``."""
+
+    @abstractmethod
+    def precisions(self, covariances: Array) -> tuple[Array, Array]:
+        """Precisions and scikit-learn's ``precisions_cholesky``, both in scikit-learn's form for this shape."""
+
+    @abstractmethod
+    def from_precisions(self, means: Array, precisions: Array) -> Gaussians:
+        """Parameters with these precisions."""
+
+    @abstractmethod
+    def fault(self, precisions: Array) -> str | None:
+        """Say where the first entry stands that is not a precision, and its value; None if there is none."""
+
+    @abstractmethod
+    def shape(self, k: int, d: int) -> tuple[int, ...]:
+        """Shape of the covariances."""
+
+    @abstractmethod
+    def noise(self, params: Gaussians, labels: Array, rng: np.random.Generator) -> Array:
+        """Draw deviations from the means of the components ``labels``."""
+
+    @abstractmethod
+    def n_parameters(self, k: int, d: int) -> int:
+        """Free parameters of the covariances."""
+
+    # What follows is the same for all -----------------------------------------------------------------------------------
+
+    def units(self, deviations: Array) -> Array:
+        """Scale of the coordinates, given the columns' standard deviations."""
+        return deviations
+
+    def least_rows(self, d: int) -> float:
+        """How many rows a component needs for its covariance to be worth having."""
+        return 5.0
+
+    def prepare(self, X: Array, weight: Array | None) -> Rows:
+        """Find the centre and scale of the data; warn of columns that say nothing."""
+        mean, spread, covariance = moments(X, weight)
+        varies = spread > 0.0
+        deviations = np.where(varies, spread * np.sqrt(np.diagonal(covariance)), 0.0)
+        if not varies.all():
+            others = np.exp(np.log(deviations[varies]).mean()) if varies.any() else 1.0
+            deviations[~varies] = others
+            warnings.warn(
+                f"column {_listed(np.flatnonzero(~varies))} is constant: it does not distinguish the components; drop it",
+                DataWarning,
+                stacklevel=2,
+            )
+        self._warn_of_collinear(covariance, varies)
+        return self.block(Rows(X, weight, mean, self.units(deviations)), slice(None))
+
+    def _warn_of_collinear(self, covariance: Array, varies: Array) -> None:
+        """Shapes without correlations do not mind."""
+
+    def block(self, rows: Rows, cut: slice) -> Rows:
+        """Part of the rows."""
+        return rows.cut(cut)
+
+    def blank(self, k: int, d: int) -> Gaussians:
+        """Standard normal components, to sum about and to fall back on."""
+        return self.from_covariances(np.zeros((k, d)), self._unit(k, d))
+
+    def take(self, params: Gaussians, order: Array) -> Gaussians:
+        """Components in another order."""
+        return Gaussians(params.means[order], self._one(params.spread, order))
+
+    def expect(self, log_weights: Array, params: Gaussians, rows: Rows) -> Sums:
+        """Fused E-step of a mixture: log-densities, responsibilities and sums, without an (n, k) array."""
+        fused = getattr(kernels, f"expect_{self.kernel}")
+        loglik, counts, *sums = fused(*rows[:4], log_weights, *params)
+        if rows.scatter is not None:
+            sums.append(rows.scatter)
+        return Sums(loglik - float(counts.sum()) * rows.log_unit, counts, *sums)
+
+    def infer(self, log_weights: Array, params: Gaussians, rows: Rows, *out: Array | None) -> None:
+        """Fill log-densities (n,), responsibilities (n, k) and labels (n,) of a mixture, each unless None."""
+        fused = getattr(kernels, f"infer_{self.kernel}")
+        fused(rows.X, rows.center, rows.scale, log_weights, *params, *out)
+        log_density = out[0]
+        if log_density is not None:
+            log_density -= rows.log_unit
+
+    def log_prob(self, params: Gaussians, rows: Rows) -> Array:
+        """Log-density (n, k) of every row under every component."""
+        alone, out = np.zeros(1), np.empty((len(params.means), len(rows.X)))
+        for k, mean in enumerate(params.means):
+            self.infer(alone, Gaussians(mean[None], self._one(params.spread, slice(k, k + 1))), rows, out[k], None, None)
+        return out.T
+
+    def _one(self, spread: Array, index: Any) -> Array:
+        """Spread of some components."""
+        return spread[index]
+
+    @abstractmethod
+    def _unit(self, k: int, d: int) -> Array: ...
+
+    def summarize(self, params: Gaussians, rows: Rows, resp: Array) -> Sums:
+        """Sums for given responsibilities (n, k), weights included."""
+        z = (rows.X - rows.center) / rows.scale
+        deviations = (z - mean for mean in params.means)
+        sums = [(r @ y, self._second(y, r)) for y, r in zip(deviations, resp.T, strict=True)]
+        return Sums(0.0, resp.sum(axis=0), *(np.array(total) for total in zip(*sums, strict=True)))
+
+    @abstractmethod
+    def _second(self, deviation: Array, resp: Array) -> Array:
+        """Second moments of one component."""
+
+    def maximize(self, stats: Sums, params: Gaussians) -> Gaussians:
+        """Weighted means and covariances; a component without rows keeps those it has."""
+        occupied = stats.counts > _EMPTY
+        counts = np.where(occupied, stats.counts, 1.0)
+        delta = np.where(occupied[:, None], stats.firsts, 0.0) / counts[:, None]
+        spread = self._spread(stats, params.means + delta, counts, delta)
+        if occupied.all() or spread.shape[:1] != occupied.shape:
+            return Gaussians(params.means + delta, spread)
+        spread[~occupied] = params.spread[~occupied]
+        return Gaussians(params.means + delta, spread)
+
+    @abstractmethod
+    def _spread(self, stats: Sums, means: Array, counts: Array, delta: Array) -> Array: ...
+
+    def collapsed(self, params: Gaussians, stats: Sums, total: Array) -> str | None:
+        """Name the first component that has shrunk onto too few rows or onto ties.
+
+        ``total`` is the covariance (d, d) of all the data. A component is suspect when, in some direction, its variance is below a
+        thousandth of the data's; it is condemned if it also holds less than half of an equal share of the rows, or no more
+        scatter than the prior put there.
+        """
+        counts = stats.counts
+        scarce = np.flatnonzero(counts < self.least_rows(len(total)))
+        if len(scarce):
+            k = scarce[0]
+            return (
+                f"component {k} holds {counts[k]:.4g} rows where its covariance needs {self.least_rows(len(total)):.0f}: use "
+                "fewer components or a simpler covariance_type"
+            )
+        floor = 2.0 * self.reg_covar + 1e-12 * counts
+        for k, (ratio, variance) in enumerate(zip(*self._thinness(params, total), strict=True)):
+            if ratio < 1e-3 and (counts[k] < counts.sum() / (2 * len(counts)) or variance * counts[k] <= floor[k]):
+                return (
+                    f"component {k} has collapsed onto {counts[k]:.4g} rows that hardly differ; its likelihood measures "
+                    "reg_covar, not the data: use fewer components, a simpler covariance_type or a larger reg_covar"
+                )
+        return None
+
+    @abstractmethod
+    def _thinness(self, params: Gaussians, total: Array) -> tuple[Array, Array]:
+        """Per component the smallest variance relative to the data's, and the smallest variance itself."""
+
+
+def _listed(indices: Array) -> str:
+    return ", ".join(str(i) for i in indices)
+
+
+def _factor(covariances: Array) -> Array:
+    """Cholesky factors; the component that has none is named."""
+    try:
+        return np.linalg.cholesky(covariances)
+    except np.linalg.LinAlgError:
+        for k, covariance in enumerate(covariances.reshape(-1, *covariances.shape[-2:])):
+            try:
+                np.linalg.cholesky(covariance)
+            except np.linalg.LinAlgError:
+                name = f"the covariance of component {k}" if covariances.ndim == 3 else "the shared covariance"
+                raise Degenerate(f"{name} is singular; set reg_covar > 0, or drop collinear columns") from None
+        raise
+
+
+def _positive(variances: Array) -> Array:
+    if not (variances > 0.0).all():
+        k = int(np.argmin(variances.reshape(len(variances), -1).min(axis=1)))
+        raise Degenerate(f"component {k} has a variance of 0; set reg_covar > 0")
+    return variances
+
+
+def _upper_inverse(factors: Array) -> Array:
+    """``U`` with ``U U' = (C C')^-1``, upper triangular as in scikit-learn."""
+    inverse = np.linalg.inv(factors)
+    return np.swapaxes(np.tril(inverse), -1, -2)
+
+
+class _Correlated(Gaussian):
+    """Full and tied: covariances with correlations, kept as Cholesky factors."""
+
+    @property
+    def charts(self) -> Charts:
+        """Means as they are, covariances through their factors."""
+        return {"means": Real(), "spread": Cholesky()}
+
+    def _warn_of_collinear(self, covariance: Array, varies: Array) -> None:
+        deviations = np.sqrt(np.diagonal(covariance)[varies])
+        if len(deviations) < 2:
+            return
+        correlation = covariance[np.ix_(varies, varies)] / np.outer(deviations, deviations)
+        values, vectors = np.linalg.eigh(correlation)
+        null = vectors[:, values < 1e-12 * len(deviations)]
+        if null.shape[1]:
+            involved = np.flatnonzero(varies)[np.abs(null).max(axis=1) > 1e-3]
+            warnings.warn(
+                f"columns {_listed(involved)} are collinear (rank {len(deviations) - null.shape[1]} of {len(deviations)}): "
+                "covariances are singular but for reg_covar; drop columns, or use covariance_type='diag'",
+                DataWarning,
+                stacklevel=4,
+            )
+
+    def covariances(self, params: Gaussians) -> Array:
+        """``C C'``."""
+        return params.spread @ np.swapaxes(params.spread, -1, -2)
+
+    def from_covariances(self, means: Array, covariances: Array) -> Gaussians:
+        """Factor."""
+        return Gaussians(means, _factor(covariances))
+
+    def from_precisions(self, means: Array, precisions: Array) -> Gaussians:
+        """Invert, then factor."""
+        return self.from_covariances(means, np.linalg.inv(precisions))
+
+    def fault(self, precisions: Array) -> str | None:
+        """Not symmetric, or an eigenvalue that is not positive."""
+        for index in np.ndindex(precisions.shape[:-2]):
+            matrix = precisions[index]
+            where = f"[{index[0]}]" if index else ""
+            if not np.allclose(matrix, matrix.T):
+                return f"{where} is not symmetric"
+            smallest = np.linalg.eigvalsh(matrix)[0]
+            if not smallest > 0.0:
+                return f"{where} has the eigenvalue {smallest:.4g}"
+        return None
+
+    def rescale(self, params: Gaussians, center: Array, scale: Array) -> Gaussians:
+        """Scale the rows of the factors."""
+        return Gaussians(params.means * scale + center, params.spread * scale[:, None])
+
+    def precisions(self, covariances: Array) -> tuple[Array, Array]:
+        """Through the factors."""
+        upper = _upper_inverse(_factor(covariances))
+        return upper @ np.swapaxes(upper, -1, -2), upper
+
+    def _log_prior(self, params: Gaussians) -> float:
+        return -0.5 * self.reg_covar * float(np.square(np.linalg.inv(params.spread)).sum())
+
+
+class Full(_Correlated):
+    """Each component has its own covariance matrix."""
+
+    kernel = "full"
+
+    def prior(self, params: Gaussians) -> Sums:
+        """``B`` for every component."""
+        k, d = params.means.shape
+        scatter = np.broadcast_to(self.reg_covar * np.eye(d), (k, d, d))
+        return Sums(self._log_prior(params), np.zeros(k), np.zeros((k, d)), scatter)
+
+    def _second(self, deviation: Array, resp: Array) -> Array:
+        return (resp[:, None] * deviation).T @ deviation
+
+    def full(self, params: Gaussians) -> Array:
+        """The covariances themselves."""
+        return self.covariances(params)
+
+    def shape(self, k: int, d: int) -> tuple[int, ...]:
+        """(k, d, d)."""
+        return k, d, d
+
+    def _unit(self, k: int, d: int) -> Array:
+        return np.repeat(np.eye(d)[None], k, axis=0)
+
+    def noise(self, params: Gaussians, labels: Array, rng: np.random.Generator) -> Array:
+        """Correlate white noise, component by component."""
+        white = rng.standard_normal((len(labels), params.means.shape[1]))
+        for k, factor in enumerate(params.spread):
+            white[labels == k] = white[labels == k] @ factor.T
+        return white
+
+    def n_parameters(self, k: int, d: int) -> int:
+        """``k`` triangles."""
+        return k * d * (d + 1) // 2
+
+    def least_rows(self, d: int) -> float:
+        """Twice what a regular matrix takes."""
+        return 2.0 * (d + 1)
+
+    def _spread(self, stats: Sums, means: Array, counts: Array, delta: Array) -> Array:
+        return _factor(stats.seconds / counts[:, None, None] - delta[:, :, None] * delta[:, None, :])
+
+    def _thinness(self, params: Gaussians, total: Array) -> tuple[Array, Array]:
+        relative = np.linalg.solve(_factor(total), params.spread)
+        smallest = np.linalg.svd(relative, compute_uv=False)[:, -1]
+        return smallest**2, np.linalg.svd(params.spread, compute_uv=False)[:, -1] ** 2
+
+
+class Tied(_Correlated):
+    """One covariance matrix for all components.
+
+    ``sum_k S_k = T - sum_k N_k m_k m_k'`` with the scatter ``T`` of all rows, which no iteration changes: it is summed once.
+    """
+
+    def block(self, rows: Rows, cut: slice) -> Rows:
+        """Part of the rows, with their scatter."""
+        part = rows.cut(cut)
+        return part._replace(scatter=scatter(part))
+
+    kernel = "tied"
+
+    def prior(self, params: Gaussians) -> Sums:
+        """``B`` once."""
+        k, d = params.means.shape
+        return Sums(self._log_prior(params), np.zeros(k), np.zeros((k, d)), self.reg_covar * np.eye(d))
+
+    def summarize(self, params: Gaussians, rows: Rows, resp: Array) -> Sums:
+        """Sums for given responsibilities (n, k), weights included."""
+        z = (rows.X - rows.center) / rows.scale
+        counts = resp.sum(axis=0)
+        return Sums(0.0, counts, resp.T @ z - counts[:, None] * params.means, (resp.sum(axis=1)[:, None] * z).T @ z)
+
+    def _second(self, deviation: Array, resp: Array) -> Array:
+        raise NotImplementedError("the scatter is of all rows at once")
+
+    def _one(self, spread: Array, index: Any) -> Array:
+        return spread
+
+    def full(self, params: Gaussians) -> Array:
+        """The same matrix for every component."""
+        return np.repeat(self.covariances(params)[None], len(params.means), axis=0)
+
+    def shape(self, k: int, d: int) -> tuple[int, ...]:
+        """(d, d)."""
+        return d, d
+
+    def _unit(self, k: int, d: int) -> Array:
+        return np.eye(d)
+
+    def noise(self, params: Gaussians, labels: Array, rng: np.random.Generator) -> Array:
+        """Correlate white noise."""
+        return rng.standard_normal((len(labels), params.means.shape[1])) @ params.spread.T
+
+    def n_parameters(self, k: int, d: int) -> int:
+        """One triangle."""
+        return d * (d + 1) // 2
+
+    def collapsed(self, params: Gaussians, stats: Sums, total: Array) -> str | None:
+        """A shared covariance cannot shrink onto one component's rows."""
+        return None
+
+    def _spread(self, stats: Sums, means: Array, counts: Array, delta: Array) -> Array:
+        between = (stats.counts[:, None] * means).T @ means
+        return _factor((stats.seconds - between) / stats.counts.sum())
+
+    def _thinness(self, params: Gaussians, total: Array) -> tuple[Array, Array]:
+        raise NotImplementedError
+
+
+class _Uncorrelated(Gaussian):
+    """Diag and spherical: variances only."""
+
+    @property
+    def charts(self) -> Charts:
+        """Means as they are, variances through their square roots."""
+        return {"means": Real(), "spread": Positive()}
+
+    def covariances(self, params: Gaussians) -> Array:
+        """The variances."""
+        return params.spread
+
+    def from_covariances(self, means: Array, covariances: Array) -> Gaussians:
+        """The variances."""
+        return Gaussians(means, _positive(covariances))
+
+    def from_precisions(self, means: Array, precisions: Array) -> Gaussians:
+        """Reciprocals."""
+        return self.from_covariances(means, 1.0 / precisions)
+
+    def fault(self, precisions: Array) -> str | None:
+        """Not positive."""
+        wrong = np.argwhere(~(precisions > 0.0))
+        return f"{wrong[0].tolist()} is {precisions[tuple(wrong[0])]}" if len(wrong) else None
+
+    def _unit(self, k: int, d: int) -> Array:
+        return np.ones(self.shape(k, d))
+
+    def precisions(self, covariances: Array) -> tuple[Array, Array]:
+        """Reciprocals."""
+        return 1.0 / covariances, 1.0 / np.sqrt(covariances)
+
+
+class Diagonal(_Uncorrelated):
+    """Each component has its own variance in every column."""
+
+    kernel = "diag"
+
+    def prior(self, params: Gaussians) -> Sums:
+        """``B`` for every component."""
+        log_prior = -0.5 * self.reg_covar * float((1.0 / params.spread).sum())
+        k, d = params.means.shape
+        return Sums(log_prior, np.zeros(k), np.zeros((k, d)), np.full((k, d), self.reg_covar))
+
+    def _second(self, deviation: Array, resp: Array) -> Array:
+        return resp @ deviation**2
+
+    def full(self, params: Gaussians) -> Array:
+        """Diagonal matrices."""
+        return params.spread[:, :, None] * np.eye(params.means.shape[1])
+
+    def rescale(self, params: Gaussians, center: Array, scale: Array) -> Gaussians:
+        """Scale the variances."""
+        return Gaussians(params.means * scale + center, params.spread * scale**2)
+
+    def shape(self, k: int, d: int) -> tuple[int, ...]:
+        """(k, d)."""
+        return k, d
+
+    def noise(self, params: Gaussians, labels: Array, rng: np.random.Generator) -> Array:
+        """Scale white noise."""
+        return np.sqrt(params.spread[labels]) * rng.standard_normal((len(labels), params.means.shape[1]))
+
+    def n_parameters(self, k: int, d: int) -> int:
+        """A variance for each component and column."""
+        return k * d
+
+    def _spread(self, stats: Sums, means: Array, counts: Array, delta: Array) -> Array:
+        return _positive(stats.seconds / counts[:, None] - delta**2)
+
+    def _thinness(self, params: Gaussians, total: Array) -> tuple[Array, Array]:
+        return (params.spread / np.diagonal(total)).min(axis=1), params.spread.min(axis=1)
+
+
+class Spherical(_Uncorrelated):
+    """Each component has one variance, the same in every column; so the columns share one unit."""
+
+    def units(self, deviations: Array) -> Array:
+        """Root mean square."""
+        largest = deviations.max()
+        return np.full_like(deviations, largest * np.sqrt(np.square(deviations / largest).mean()))
+
+    kernel = "spherical"
+
+    def prior(self, params: Gaussians) -> Sums:
+        """The trace of ``B`` for every component."""
+        k, d = params.means.shape
+        log_prior = -0.5 * self.reg_covar * d * float((1.0 / params.spread).sum())
+        return Sums(log_prior, np.zeros(k), np.zeros((k, d)), np.full(k, self.reg_covar * d))
+
+    def _second(self, deviation: Array, resp: Array) -> Array:
+        return resp @ np.square(deviation).sum(axis=1)
+
+    def full(self, params: Gaussians) -> Array:
+        """Multiples of the identity."""
+        return params.spread[:, None, None] * np.eye(params.means.shape[1])
+
+    def rescale(self, params: Gaussians, center: Array, scale: Array) -> Gaussians:
+        """Scale the variances by the common unit."""
+        return Gaussians(params.means * scale + center, params.spread * scale[0] ** 2)
+
+    def shape(self, k: int, d: int) -> tuple[int, ...]:
+        """(k,)."""
+        return (k,)
+
+    def noise(self, params: Gaussians, labels: Array, rng: np.random.Generator) -> Array:
+        """Scale white noise."""
+        return np.sqrt(params.spread[labels, None]) * rng.standard_normal((len(labels), params.means.shape[1]))
+
+    def n_parameters(self, k: int, d: int) -> int:
+        """A variance for each component."""
+        return k
+
+    def _spread(self, stats: Sums, means: Array, counts: Array, delta: Array) -> Array:
+        return _positive((stats.seconds / counts - np.square(delta).sum(axis=1)) / means.shape[1])
+
+    def _thinness(self, params: Gaussians, total: Array) -> tuple[Array, Array]:
+        return params.spread / (np.trace(total) / len(total)), params.spread
+
+
+SHAPES: dict[str, type[Gaussian]] = {"full": Full, "tied": Tied, "diag": Diagonal, "spherical": Spherical}

@@ -1,0 +1,3 @@
+from .reference import *  # noqa
+from . import reference
+BUILD = "numpy reference"

@@ -1,0 +1,252 @@
+// The one loop over rows: pack a chunk, ask the shape for log-probabilities, turn them into responsibilities, hand them on.
+//
+// A chunk lies feature-major in cache, column j at z + j * stride, so that vector lanes run over rows. Rows beyond the last
+// are zeros of weight zero, which lets every loop run over whole vectors.
+
+#pragma once
+
+#include "simd.hpp"
+
+#include <algorithm>
+#include <limits>
+#include <new>
+#include <type_traits>
+
+namespace emkit {
+
+using Size = std::int64_t;
+
+// Below this a responsibility changes no sum but that of the responsibilities.
+constexpr double NEGLIGIBLE = 1e-20;
+// Micro-kernels work on strips of this many vectors: with 4 outputs, 12 accumulators of the 16 registers.
+constexpr int STRIP = 3;
+
+// Zeroed working memory, aligned to cache lines; all of it is taken before the first row.
+template <class T> class Buffer {
+  public:
+    explicit Buffer(Size size) : data_(static_cast<T*>(::operator new(sizeof(T) * size + 64, ALIGNMENT))) {
+        std::fill(data_, data_ + size, T(0));
+    }
+    ~Buffer() { ::operator delete(data_, ALIGNMENT); }
+    Buffer(const Buffer&) = delete;
+    Buffer& operator=(const Buffer&) = delete;
+    operator T*() { return data_; }
+    operator const T*() const { return data_; }
+
+  private:
+    static constexpr std::align_val_t ALIGNMENT{64};
+    T* data_;
+};
+
+// Calls f with n, one of 1 .. 4, as a compile-time constant.
+template <class F> inline void with_size(int n, F f) {
+    switch (n) {
+    case 1: return f(std::integral_constant<int, 1>{});
+    case 2: return f(std::integral_constant<int, 2>{});
+    case 3: return f(std::integral_constant<int, 3>{});
+    default: return f(std::integral_constant<int, 4>{});
+    }
+}
+
+// The user's data and the coordinates the parameters live in; strides in elements.
+struct Data {
+    const void* x;
+    Size n, d, row_stride, column_stride;
+    const double* weight;  // or null: every row counts once
+    Size weight_stride;
+    const double *center, *scale;
+};
+
+// Standardised rows, and how much each counts.
+template <class T> struct Rows {
+    const T* z;
+    const T* weight;
+    Size stride;
+    int count;  // a multiple of LANES<T>
+};
+
+// How many rows are worked on at a time; depends on the shape of the problem alone.
+template <class T> struct Plan {
+    int chunk;    // rows, a multiple of every strip
+    Size stride;  // one cache line more, so that columns do not compete for the same cache sets
+    Plan(Size n, Size d, Size K) {
+        constexpr Size strip = 96, cache = 192 * 1024 / sizeof(T);
+        const Size wanted = std::min<Size>(cache / (2 * d + K) / strip * strip, 768);
+        chunk = int(std::max(strip, std::min(wanted, (n + strip - 1) / strip * strip)));
+        stride = chunk + 64 / sizeof(T);
+    }
+};
+
+// z = (x - center) / scale for rows begin .. begin + count, with zeros up to `padded`.
+//
+// Values too far out to be squared are brought to where they can be, and NaN with them.
+template <class T>
+void pack(const Data& data, const double* inverse_scale, Size begin, int count, int padded, T* z, Size stride) {
+    constexpr int BLOCK = 8;  // rows at a time, so that a cache line of X is used up before it is evicted
+    constexpr double far = Format<T>::farthest;
+    const Size rs = data.row_stride;
+    for (int i0 = 0; i0 < padded; i0 += BLOCK) {
+        const T* x = static_cast<const T*>(data.x) + (begin + i0) * rs;
+        const int here = std::min(BLOCK, count - i0);
+        for (Size j = 0; j < data.d; ++j) {
+            const double c = data.center[j], s = inverse_scale[j];
+            const T* from = x + j * data.column_stride;
+            T* to = z + j * stride + i0;
+            const auto standardised = [=](int i) {
+                double v = (double(from[i * rs]) - c) * s;
+                v = v > -far ? v : -far;
+                return T(v < far ? v : far);
+            };
+            if (here == BLOCK) {
+                for (int i = 0; i < BLOCK; ++i) to[i] = standardised(i);
+            } else {
+                for (int i = 0; i < BLOCK; ++i) to[i] = i < here ? standardised(i) : T(0);
+            }
+        }
+    }
+}
+
+// Calls use(begin, count, padded) for each chunk, its standardised rows being in z.
+template <class T, class Use> void for_each_chunk(const Data& data, const Plan<T>& plan, T* z, Use use) {
+    constexpr int strip = STRIP * LANES<T>;
+    Buffer<double> inverse_scale(data.d);
+    for (Size j = 0; j < data.d; ++j) inverse_scale[j] = 1.0 / data.scale[j];
+    for (Size begin = 0; begin < data.n; begin += plan.chunk) {
+        const int count = int(std::min<Size>(plan.chunk, data.n - begin));
+        const int padded = (count + strip - 1) / strip * strip;
+        pack<T>(data, inverse_scale, begin, count, padded, z, plan.stride);
+        use(begin, count, padded);
+    }
+}
+
+// Weights of a chunk relative to the largest of them, which is returned: float32 then holds weights of any size.
+template <class T> double pack_weights(const Data& data, Size begin, int count, int padded, T* weight) {
+    double unit = 1.0;
+    if (data.weight == nullptr) {
+        std::fill(weight, weight + count, T(1));
+    } else {
+        const double* w = data.weight + begin * data.weight_stride;
+        unit = 0.0;
+        for (int i = 0; i < count; ++i) unit = std::max(unit, w[i * data.weight_stride]);
+        const double inverse = unit > 0.0 ? 1.0 / unit : 0.0;
+        for (int i = 0; i < count; ++i) weight[i] = T(w[i * data.weight_stride] * inverse);
+    }
+    std::fill(weight + count, weight + padded, T(0));
+    return unit;
+}
+
+// Joint log-probabilities (K, stride) of one vector of rows become exponentials relative to the highest of them.
+template <class T> struct Softmax {
+    Vec<T> highest, total;
+    Softmax(T* joint, Size K, Size stride) : highest(fill<T>(Format<T>::least_log_prob)), total{} {
+        for (Size k = 0; k < K; ++k) highest = larger<T>(load(joint + k * stride), highest);
+        for (Size k = 0; k < K; ++k) {
+            const Vec<T> e = exp<T>(load(joint + k * stride) - highest);
+            store<T>(joint + k * stride, e);
+            total += e;
+        }
+        total = larger<T>(total, fill<T>(T(1)));  // less than 1 only if every component is switched off
+    }
+    Vec<T> log_density() const { return highest + log<T>(total); }
+};
+
+// The rows with a responsibility that matters, moved together; `memory` holds d columns and the responsibilities.
+template <class T> Rows<T> compact(const Rows<T>& rows, Size d, T* memory, int* kept) {
+    int count = 0;
+    for (int i = 0; i < rows.count; ++i) {
+        kept[count] = i;
+        count += rows.weight[i] > T(NEGLIGIBLE);
+    }
+    const int padded = (count + LANES<T> - 1) / LANES<T> * LANES<T>;
+    T* weight = memory + d * rows.stride;
+    for (int t = 0; t < padded; ++t) weight[t] = t < count ? rows.weight[kept[t]] : T(0);
+    for (int t = count; t < padded; ++t) kept[t] = 0;
+    for (Size j = 0; j < d; ++j) {
+        const T* from = rows.z + j * rows.stride;
+        T* to = memory + j * rows.stride;
+        for (int t = 0; t < padded; ++t) to[t] = from[kept[t]];
+    }
+    return {memory, weight, rows.stride, padded};
+}
+
+// One E-step. A shape provides
+//   log_joint(rows, joint)       joint[k * stride + i] for every row and component, never NaN
+//   accumulate(k, rows, unit)    adds unit * (the sums over rows, weighted by their responsibility) to its totals
+//   WORTH_MOVING                 the share of rows below which moving them together costs less than it saves
+template <class T, class Shape> double expect(const Data& data, Size K, Shape& shape, double* counts) {
+    const Plan<T> plan(data.n, data.d, K);
+    Buffer<T> z(data.d * plan.stride), joint(K * plan.stride), weight(plan.stride), moved((data.d + 1) * plan.stride);
+    Buffer<int> kept(plan.stride);
+    double loglik = 0.0;
+    for_each_chunk<T>(data, plan, z, [&](Size begin, int count, int padded) {
+        const double unit = pack_weights<T>(data, begin, count, padded, weight);
+        if (unit == 0.0) return;
+        shape.log_joint(Rows<T>{z, weight, plan.stride, padded}, joint);
+
+        Vec<T> log_density{};
+        for (int i = 0; i < padded; i += LANES<T>) {
+            const Softmax<T> softmax(joint + i, K, plan.stride);
+            const Vec<T> w = load(weight + i), share = w / softmax.total;
+            log_density += w * softmax.log_density();
+            for (Size k = 0; k < K; ++k) store<T>(joint + k * plan.stride + i, load(joint + k * plan.stride + i) * share);
+        }
+        loglik += unit * sum<T>(log_density);
+
+        for (Size k = 0; k < K; ++k) {
+            const T* resp = joint + k * plan.stride;
+            Vec<T> total{}, matter{};
+            for (int i = 0; i < padded; i += LANES<T>) {
+                const Vec<T> r = load(resp + i);
+                total += r;
+                matter += r > T(NEGLIGIBLE) ? fill<T>(T(1)) : Vec<T>{};
+            }
+            counts[k] += unit * sum<T>(total);
+            const double share = double(sum<T>(matter)) / padded;
+            if (share == 0.0) continue;
+            const Rows<T> rows{z, resp, plan.stride, padded};
+            shape.accumulate(k, share <= Shape::WORTH_MOVING ? compact(rows, data.d, moved, kept) : rows, unit);
+        }
+    });
+    return loglik;
+}
+
+// Where the posterior goes; null where it is not wanted.
+struct Posterior {
+    double *log_density, *responsibilities;
+    Size* labels;
+};
+
+template <class T, class Shape> void infer(const Data& data, Size K, Shape& shape, const Posterior& out) {
+    const Plan<T> plan(data.n, data.d, K);
+    const Size stride = plan.stride;
+    Buffer<T> z(data.d * stride), joint(K * stride), log_density(stride), label(stride);
+    for_each_chunk<T>(data, plan, z, [&](Size begin, int count, int padded) {
+        shape.log_joint(Rows<T>{z, nullptr, stride, padded}, joint);
+        if (out.labels != nullptr) {
+            for (int i = 0; i < padded; i += LANES<T>) {
+                Vec<T> highest = load(joint + i), best{};
+                for (Size k = 1; k < K; ++k) {
+                    const Vec<T> l = load(joint + k * stride + i);
+                    best = l > highest ? fill<T>(T(k)) : best;
+                    highest = larger<T>(l, highest);
+                }
+                store<T>(label + i, best);
+            }
+            for (int i = 0; i < count; ++i) out.labels[begin + i] = Size(label[i]);
+        }
+        if (out.log_density == nullptr && out.responsibilities == nullptr) return;
+        for (int i = 0; i < padded; i += LANES<T>) {
+            const Softmax<T> softmax(joint + i, K, stride);
+            store<T>(log_density + i, softmax.log_density());
+            if (out.responsibilities == nullptr) continue;
+            const Vec<T> share = T(1) / softmax.total;
+            for (Size k = 0; k < K; ++k) store<T>(joint + k * stride + i, load(joint + k * stride + i) * share);
+        }
+        if (out.log_density != nullptr) std::copy(log_density + 0, log_density + count, out.log_density + begin);
+        if (out.responsibilities != nullptr)
+            for (int i = 0; i < count; ++i)
+                for (Size k = 0; k < K; ++k) out.responsibilities[(begin + i) * K + k] = joint[k * stride + i];
+    });
+}
+
+}  // namespace emkit

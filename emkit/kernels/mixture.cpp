@@ -1,0 +1,360 @@
+// Gaussian mixtures: the kernels specified in reference.py, for four shapes of covariance.
+
+#include "chunks.hpp"
+
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+
+#include <initializer_list>
+#include <optional>
+#include <vector>
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace emkit {
+namespace {
+
+constexpr double LOG_2PI = 1.8378770664093454836;
+
+// Parameters and totals of one call, as the shapes receive them.
+struct Arguments {
+    Size K, d;
+    const double *log_weights, *means, *covariance;
+    double *firsts, *seconds;  // null in infer_*
+};
+
+// Triangular products -------------------------------------------------------------------------------------------------
+
+// Inverse of a lower Cholesky factor; returns the logarithm of its determinant.
+double invert(const double* cholesky, Size d, double* inverse) {
+    double log_determinant = 0.0;
+    for (Size i = 0; i < d; ++i) {
+        double* row = inverse + i * d;
+        const double* c = cholesky + i * d;
+        for (Size k = 0; k < i; ++k)
+            for (Size j = 0; j <= k; ++j) row[j] -= c[k] * inverse[k * d + j];
+        for (Size j = 0; j < i; ++j) row[j] /= c[i];
+        row[i] = 1.0 / c[i];
+        log_determinant -= std::log(c[i]);
+    }
+    return log_determinant;
+}
+
+// Lower triangular matrices are kept in panels of 4 outputs, column by column, so that a micro-kernel reads them in order.
+template <class F> void for_each_panel(Size d, F f) {
+    for (Size i = 0; i < d; i += 4) f(i, int(std::min<Size>(4, d - i)));
+}
+
+Size panels_size(Size d) {
+    Size size = 0;
+    for_each_panel(d, [&](Size i, int height) { size += height * (i + height); });
+    return size;
+}
+
+template <class T> void to_panels(const double* triangle, Size d, T* panels) {
+    for_each_panel(d, [&](Size i, int height) {
+        for (Size j = 0; j < i + height; ++j)
+            for (int p = 0; p < height; ++p) *panels++ = j <= i + p ? T(triangle[(i + p) * d + j]) : T(0);
+    });
+}
+
+// y = L x for one strip of rows; x (d, STRIP vectors) is contiguous. Each vector of y goes to use(output, v, y).
+template <class T, class Use> inline void multiply(const T* L, const T* x, Size d, Use use) {
+    constexpr int N = LANES<T>;
+    for_each_panel(d, [&](Size i, int height) {
+        with_size(height, [&](auto height_) {
+            constexpr int P = decltype(height_)::value;
+            const Size columns = i + P;
+            Vec<T> y[P][STRIP] = {};
+            const T* from = x;
+            for (Size j = 0; j < columns; ++j, from += STRIP * N, L += P)
+                for (int p = 0; p < P; ++p)
+                    for (int v = 0; v < STRIP; ++v) y[p][v] += L[p] * load(from + v * N);
+            for (int p = 0; p < P; ++p)
+                for (int v = 0; v < STRIP; ++v) use(i + p, v, y[p][v]);
+        });
+    });
+}
+
+template <class T> void convert(const double* from, Size size, T* to) {
+    for (Size i = 0; i < size; ++i) to[i] = T(from[i]);
+}
+
+template <class T> inline Vec<T> guarded(Vec<T> log_prob) {
+    return larger<T>(log_prob, fill<T>(Format<T>::least_log_prob));
+}
+
+// The log-probabilities of a component that is switched off; false for any other.
+template <class T> bool switched_off(double constant, T* joint, int count) {
+    if (constant != -std::numeric_limits<double>::infinity()) return false;
+    std::fill(joint, joint + count, -std::numeric_limits<T>::infinity());
+    return true;
+}
+
+// Full covariances ----------------------------------------------------------------------------------------------------
+
+template <class T> class Full {
+  public:
+    static constexpr double WORTH_MOVING = 0.75;
+
+    Full(const Arguments& a, Size stride)
+        : K(a.K), d(a.d), panel(panels_size(d)), totals(a), constant(K), means(K * d), whiten(K * panel),
+          strip(d * STRIP * N), weighted(d * stride), root(stride) {
+        convert(a.means, K * d, means + 0);
+        for (Size k = 0; k < K; ++k) {
+            Buffer<double> inverse(d * d);
+            constant[k] = a.log_weights[k] + invert(a.covariance + k * d * d, d, inverse) - 0.5 * d * LOG_2PI;
+            to_panels<T>(inverse, d, whiten + k * panel);
+        }
+    }
+
+    void log_joint(const Rows<T>& rows, T* joint) {
+        for (Size k = 0; k < K; ++k, joint += rows.stride) {
+            if (switched_off(constant[k], joint, rows.count)) continue;
+            const T* mean = means + k * d;
+            for (int i = 0; i < rows.count; i += STRIP * N) {
+                for (Size j = 0; j < d; ++j)
+                    for (int v = 0; v < STRIP; ++v)
+                        store<T>(strip + (j * STRIP + v) * N, load(rows.z + j * rows.stride + i + v * N) - mean[j]);
+                Vec<T> square[STRIP] = {};
+                multiply<T>(whiten + k * panel, strip, d, [&](Size, int v, Vec<T> y) { square[v] += y * y; });
+                for (int v = 0; v < STRIP; ++v)
+                    store<T>(joint + i + v * N, guarded<T>(T(constant[k]) - T(0.5) * square[v]));
+            }
+        }
+    }
+
+    // The scatter is Y Y' with Y the deviations times the roots of the responsibilities.
+    void accumulate(Size k, const Rows<T>& rows, double unit) {
+        double* first = totals.firsts + k * d;
+        double* second = totals.seconds + k * d * d;
+        for (int i = 0; i < rows.count; ++i) root[i] = std::sqrt(rows.weight[i]);
+        for_each_panel(d, [&](Size j, int height) {
+            with_size(height, [&](auto height_) {
+                constexpr int P = decltype(height_)::value;
+                Vec<T> total[P] = {};
+                for (int i = 0; i < rows.count; i += N) {
+                    const Vec<T> s = load(root + i);
+                    for (int p = 0; p < P; ++p) {
+                        const Vec<T> y = s * (load(rows.z + (j + p) * rows.stride + i) - means[k * d + j + p]);
+                        store<T>(weighted + (j + p) * rows.stride + i, y);
+                        total[p] += s * y;
+                    }
+                }
+                for (int p = 0; p < P; ++p) first[j + p] += unit * sum<T>(total[p]);
+            });
+        });
+        for_each_panel(d, [&](Size i, int height) {
+            for (Size j = 0; j < i + height; j += 3)
+                with_size(height, [&](auto height_) {
+                    with_size(int(std::min<Size>(3, i + height - j)), [&](auto width_) {
+                        constexpr int P = decltype(height_)::value, Q = std::min(3, decltype(width_)::value);
+                        rank_update<P, Q>(weighted + i * rows.stride, weighted + j * rows.stride, rows, unit, second + i * d + j);
+                    });
+                });
+        });
+    }
+
+    void finish() {
+        for (Size k = 0; k < K; ++k)
+            for (Size i = 0; i < d; ++i)
+                for (Size j = 0; j < i; ++j) totals.seconds[(k * d + j) * d + i] = totals.seconds[(k * d + i) * d + j];
+    }
+
+  private:
+    static constexpr int N = LANES<T>;
+
+    template <int P, int Q> void rank_update(const T* a, const T* b, const Rows<T>& rows, double unit, double* total) const {
+        Vec<T> tile[P][Q] = {};
+        for (int i = 0; i < rows.count; i += N)
+            for (int p = 0; p < P; ++p)
+                for (int q = 0; q < Q; ++q) tile[p][q] += load(a + p * rows.stride + i) * load(b + q * rows.stride + i);
+        for (int p = 0; p < P; ++p)
+            for (int q = 0; q < Q; ++q) total[p * d + q] += unit * sum<T>(tile[p][q]);
+    }
+
+    const Size K, d, panel;
+    const Arguments totals;
+    Buffer<double> constant;
+    Buffer<T> means, whiten, strip, weighted, root;
+};
+
+// Shapes that treat the columns one by one ----------------------------------------------------------------------------
+
+// joint = constant - factor * sum_j precision_j (x_j - mean_j)^2, with precision 1 if not SCALED
+template <bool SCALED, class T>
+void distances(const Rows<T>& rows, Size d, const T* mean, const T* precision, T factor, double constant, T* joint) {
+    constexpr int N = LANES<T>;
+    if (switched_off(constant, joint, rows.count)) return;
+    for (int i = 0; i < rows.count; i += STRIP * N) {
+        Vec<T> distance[STRIP] = {};
+        const T* z = rows.z + i;
+        for (Size j = 0; j < d; ++j, z += rows.stride)
+            for (int v = 0; v < STRIP; ++v) {
+                const Vec<T> deviation = load(z + v * N) - mean[j];
+                if constexpr (SCALED) distance[v] += deviation * deviation * precision[j];
+                else distance[v] += deviation * deviation;
+            }
+        for (int v = 0; v < STRIP; ++v) store<T>(joint + i + v * N, guarded<T>(T(constant) - factor * distance[v]));
+    }
+}
+
+// Adds sums of r (z - mean) and, if SECONDS, r (z - mean)^2; the latter over all columns where second_step is 0.
+template <bool SECONDS, class T>
+void moments(const Rows<T>& rows, Size d, const T* mean, double unit, double* first, double* second, int second_step) {
+    constexpr int N = LANES<T>;
+    for_each_panel(d, [&](Size j, int height) {
+        with_size(height, [&](auto height_) {
+            constexpr int P = decltype(height_)::value;
+            Vec<T> f[P] = {}, s[P] = {};
+            for (int i = 0; i < rows.count; i += N) {
+                const Vec<T> r = load(rows.weight + i);
+                for (int p = 0; p < P; ++p) {
+                    const Vec<T> deviation = load(rows.z + (j + p) * rows.stride + i) - mean[j + p];
+                    f[p] += r * deviation;
+                    if constexpr (SECONDS) s[p] += r * deviation * deviation;
+                }
+            }
+            for (int p = 0; p < P; ++p) {
+                first[j + p] += unit * sum<T>(f[p]);
+                if constexpr (SECONDS) second[(j + p) * second_step] += unit * sum<T>(s[p]);
+            }
+        });
+    });
+}
+
+// One covariance for all components: whitened once, the components differ by their distance alone.
+template <class T> class Tied {
+  public:
+    static constexpr double WORTH_MOVING = 0.25;
+
+    Tied(const Arguments& a, Size stride)
+        : K(a.K), d(a.d), totals(a), constant(K), means(K * d), white_means(K * d), whiten(panels_size(d)),
+          strip(d * STRIP * N), white(d * stride) {
+        convert(a.means, K * d, means + 0);
+        Buffer<double> inverse(d * d);
+        const double log_determinant = invert(a.covariance, d, inverse);
+        to_panels<T>(inverse, d, whiten + 0);
+        for (Size k = 0; k < K; ++k) {
+            constant[k] = a.log_weights[k] + log_determinant - 0.5 * d * LOG_2PI;
+            for (Size i = 0; i < d; ++i) {
+                double y = 0.0;
+                for (Size j = 0; j <= i; ++j) y += inverse[i * d + j] * a.means[k * d + j];
+                white_means[k * d + i] = T(y);
+            }
+        }
+    }
+
+    void log_joint(const Rows<T>& rows, T* joint) {
+        for (int i = 0; i < rows.count; i += STRIP * N) {
+            for (Size j = 0; j < d; ++j)
+                for (int v = 0; v < STRIP; ++v) store<T>(strip + (j * STRIP + v) * N, load(rows.z + j * rows.stride + i + v * N));
+            multiply<T>(whiten + 0, strip, d, [&](Size j, int v, Vec<T> y) { store<T>(white + j * rows.stride + i + v * N, y); });
+        }
+        const Rows<T> whitened{white, rows.weight, rows.stride, rows.count};
+        for (Size k = 0; k < K; ++k)
+            distances<false, T>(whitened, d, white_means + k * d, nullptr, T(0.5), constant[k], joint + k * rows.stride);
+    }
+
+    void accumulate(Size k, const Rows<T>& rows, double unit) {
+        moments<false, T>(rows, d, means + k * d, unit, totals.firsts + k * d, nullptr, 0);
+    }
+
+    void finish() {}
+
+  private:
+    static constexpr int N = LANES<T>;
+    const Size K, d;
+    const Arguments totals;
+    Buffer<double> constant;
+    Buffer<T> means, white_means, whiten, strip, white;
+};
+
+template <class T> class Diag {
+  public:
+    static constexpr double WORTH_MOVING = 0.25;
+
+    Diag(const Arguments& a, Size) : K(a.K), d(a.d), totals(a), constant(K), means(K * d), precisions(K * d) {
+        convert(a.means, K * d, means + 0);
+        for (Size k = 0; k < K; ++k) {
+            constant[k] = a.log_weights[k] - 0.5 * d * LOG_2PI;
+            for (Size j = k * d; j < (k + 1) * d; ++j) {
+                constant[k] -= 0.5 * std::log(a.covariance[j]);
+                precisions[j] = T(1.0 / a.covariance[j]);
+            }
+        }
+    }
+
+    void log_joint(const Rows<T>& rows, T* joint) {
+        for (Size k = 0; k < K; ++k)
+            distances<true, T>(rows, d, means + k * d, precisions + k * d, T(0.5), constant[k], joint + k * rows.stride);
+    }
+
+    void accumulate(Size k, const Rows<T>& rows, double unit) {
+        moments<true, T>(rows, d, means + k * d, unit, totals.firsts + k * d, totals.seconds + k * d, 1);
+    }
+
+    void finish() {}
+
+  private:
+    const Size K, d;
+    const Arguments totals;
+    Buffer<double> constant;
+    Buffer<T> means, precisions;
+};
+
+template <class T> class Spherical {
+  public:
+    static constexpr double WORTH_MOVING = 0.25;
+
+    Spherical(const Arguments& a, Size) : K(a.K), d(a.d), totals(a), constant(K), means(K * d) {
+        convert(a.means, K * d, means + 0);
+        for (Size k = 0; k < K; ++k) constant[k] = a.log_weights[k] - 0.5 * d * (LOG_2PI + std::log(a.covariance[k]));
+    }
+
+    void log_joint(const Rows<T>& rows, T* joint) {
+        for (Size k = 0; k < K; ++k)
+            distances<false, T>(rows, d, means + k * d, nullptr, T(0.5 / totals.covariance[k]), constant[k],
+                                joint + k * rows.stride);
+    }
+
+    void accumulate(Size k, const Rows<T>& rows, double unit) {
+        moments<true, T>(rows, d, means + k * d, unit, totals.firsts + k * d, totals.seconds + k, 0);
+    }
+
+    void finish() {}
+
+  private:
+    const Size K, d;
+    const Arguments totals;
+    Buffer<double> constant;
+    Buffer<T> means;
+};
+
+// The door to Python --------------------------------------------------------------------------------------------------
+
+template <int DIMENSIONS> using Parameter = nb::ndarray<const double, nb::ndim<DIMENSIONS>, nb::c_contig, nb::device::cpu>;
+template <class T, int DIMENSIONS> using Result = std::optional<nb::ndarray<T, nb::ndim<DIMENSIONS>, nb::c_contig, nb::device::cpu>>;
+using Matrix = nb::ndarray<nb::ro, nb::ndim<2>, nb::device::cpu>;
+using Weights = std::optional<nb::ndarray<const double, nb::ndim<1>, nb::device::cpu>>;
+using Shape = std::vector<size_t>;
+
+template <class Array> void check_shape(const char* name, const Array& array, std::initializer_list<Size> expected) {
+    size_t axis = 0;
+    for (Size length : expected)
+        if (Size(array.shape(axis++)) != length) throw nb::value_error((std::string(name) + " has the wrong shape").c_str());
+}
+
+void check_covariance(const Parameter<3>& cholesky, Size K, Size d) { check_shape("cholesky", cholesky, {K, d, d}); }
+void check_covariance(const Parameter<1>& variances, Size K, Size) { check_shape("variances", variances, {K}); }
+
+// The same type serves one triangular factor and one variance per component and column.
+template <template <class> class Law> void check_covariance(const Parameter<2>& covariance, Size K, Size d) {
+    if constexpr (std::is_same_v<Law<double>, Tied<double>>) check_shape("cholesky", covariance, {d, d});
+    else check_shape("variances", covariance, {K, d});
+}
+
+}  // namespace
+}  // namespace emkit

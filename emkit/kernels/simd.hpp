@@ -1,0 +1,139 @@
+// Vectors of the widest kind the build targets, and the two transcendental functions the kernels need.
+//
+// GCC and Clang write them as `vector_size` types with ordinary operators; any other compiler gets vectors of one lane.
+
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+namespace emkit {
+
+#if defined(__AVX512F__)
+constexpr int VECTOR_BYTES = 64;
+#elif defined(__AVX2__)
+constexpr int VECTOR_BYTES = 32;
+#else
+constexpr int VECTOR_BYTES = 16;
+#endif
+
+// How a float type is laid out, and the limits within which the kernels keep its values.
+template <class T> struct Format;
+
+template <> struct Format<double> {
+    using Word = std::uint64_t;
+    static constexpr int mantissa_bits = 52;
+    static constexpr Word sqrt_half = 0x3FE6A09E667F3BCD;
+    static constexpr double ln2_high = 6.93145751953125e-1, ln2_low = 1.42860682030941723212e-6;
+    static constexpr double least_exponent = -708.0;  // exp() is a normal number above this
+    static constexpr int exp_terms = 13, log_terms = 10;
+    static constexpr double farthest = 1e140;         // its square, summed over any data, is finite
+    static constexpr double least_log_prob = -1e300;  // as improbable as a row can be
+};
+
+template <> struct Format<float> {
+    using Word = std::uint32_t;
+    static constexpr int mantissa_bits = 23;
+    static constexpr Word sqrt_half = 0x3F3504F3;
+    static constexpr float ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
+    static constexpr float least_exponent = -87.0f;
+    static constexpr int exp_terms = 7, log_terms = 4;
+    static constexpr float farthest = 1e15f;
+    static constexpr float least_log_prob = -1e30f;
+};
+
+#if defined(__GNUC__) || defined(__clang__)
+
+template <class T> struct Lanes {
+    static constexpr int count = VECTOR_BYTES / sizeof(T);
+    typedef T Vec __attribute__((vector_size(VECTOR_BYTES)));
+    typedef typename Format<T>::Word Bits __attribute__((vector_size(VECTOR_BYTES)));
+};
+
+#else
+
+template <class T> struct Lanes {
+    static constexpr int count = 1;
+    using Vec = T;
+};
+
+#endif
+
+template <class T> using Vec = typename Lanes<T>::Vec;
+template <class T> constexpr int LANES = Lanes<T>::count;
+
+template <class T> inline Vec<T> load(const T* from) {
+    Vec<T> v;
+    std::memcpy(&v, from, sizeof v);
+    return v;
+}
+
+template <class T> inline void store(T* to, Vec<T> v) { std::memcpy(to, &v, sizeof v); }
+
+template <class T> inline Vec<T> fill(T x) { return x - Vec<T>{}; }
+
+// The second operand where either is NaN.
+template <class T> inline Vec<T> larger(Vec<T> a, Vec<T> b) { return a > b ? a : b; }
+
+template <class T> inline T sum(Vec<T> v) {
+    T lane[LANES<T>];
+    std::memcpy(lane, &v, sizeof v);
+    for (int width = LANES<T> / 2; width > 0; width /= 2)
+        for (int i = 0; i < width; ++i) lane[i] += lane[i + width];
+    return lane[0];
+}
+
+#if defined(__GNUC__) || defined(__clang__)
+
+// Coefficients of the two series: 1 / i! and 1 / (2i + 1).
+template <class T> struct Series {
+    T exp[Format<T>::exp_terms + 1] = {T(1)};
+    T artanh[Format<T>::log_terms + 1] = {T(1)};
+    constexpr Series() {
+        for (int i = 1; i <= Format<T>::exp_terms; ++i) exp[i] = exp[i - 1] / i;
+        for (int i = 1; i <= Format<T>::log_terms; ++i) artanh[i] = T(1) / (2 * i + 1);
+    }
+};
+template <class T> constexpr Series<T> SERIES{};
+
+// exp(x) for x <= 0, within 2 ulp; exactly 0 where the result would not be a normal number, and for -inf.
+template <class T> inline Vec<T> exp(Vec<T> x) {
+    using F = Format<T>;
+    using Bits = typename Lanes<T>::Bits;
+    // x = n log 2 + r. Adding 1.5 * 2^mantissa_bits rounds to an integer and leaves n in the lowest bits.
+    constexpr T shift = T(1.5) * T(typename F::Word(1) << F::mantissa_bits);
+    const Vec<T> shifted = x * T(1.4426950408889634) + shift;
+    const Vec<T> n = shifted - shift;
+    const Vec<T> r = (x - n * F::ln2_high) - n * F::ln2_low;
+    Vec<T> p = fill<T>(SERIES<T>.exp[F::exp_terms]);  // |r| <= log(2) / 2
+    for (int i = F::exp_terms - 1; i >= 0; --i) p = p * r + SERIES<T>.exp[i];
+    const Vec<T> scaled = (Vec<T>)((Bits)p + ((Bits)shifted << F::mantissa_bits));
+    return x > F::least_exponent ? scaled : Vec<T>{};
+}
+
+// log(x) for x >= 1, within 2 ulp.
+template <class T> inline Vec<T> log(Vec<T> x) {
+    using F = Format<T>;
+    using Bits = typename Lanes<T>::Bits;
+    // x = 2^n m with m in [sqrt(1/2), sqrt(2))
+    const Bits n = ((Bits)x - F::sqrt_half) >> F::mantissa_bits;
+    const Vec<T> m = (Vec<T>)((Bits)x - (n << F::mantissa_bits));
+    // n as a float: written into the mantissa of 2^mantissa_bits
+    constexpr T base = T(typename F::Word(1) << F::mantissa_bits);
+    const Vec<T> exponent = (Vec<T>)(n | (Bits)fill<T>(base)) - base;
+    // log m = 2 artanh((m - 1) / (m + 1))
+    const Vec<T> s = (m - T(1)) / (m + T(1)), square = s * s;
+    Vec<T> p = fill<T>(SERIES<T>.artanh[F::log_terms]);
+    for (int i = F::log_terms - 1; i >= 0; --i) p = p * square + SERIES<T>.artanh[i];
+    return exponent * F::ln2_high + (exponent * F::ln2_low + T(2) * s * p);
+}
+
+#else
+
+template <class T> inline T exp(T x) { return x > Format<T>::least_exponent ? std::exp(x) : T(0); }
+template <class T> inline T log(T x) { return std::log(x); }
+
+#endif
+
+}  // namespace emkit

@@ -1,0 +1,518 @@
+"""Mixtures: rows that each come from one of several components, which one is not known."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClusterMixin
+from sklearn.cluster import KMeans
+from sklearn.utils.validation import check_is_fitted
+
+from ._blocks import Rows, cuts, sample
+from ._charts import Simplex
+from ._mixin import EMMixin
+from ._model import Charts, Model
+from ._starts import greedy_seeds, partition, random_seeds, soften, whiten
+from ._validation import NOTHING, ArrayLike, Interval, Options, Rules, check_rows, spawn
+from .emissions.gaussian import SHAPES, Gaussian, Gaussians, Sums
+from .exceptions import DataWarning
+
+Array = NDArray[Any]
+
+# Starts look at no more rows than this, or than this many for each component.
+_START_ROWS = 16_384
+_START_ROWS_EACH = 64
+
+
+class Parts(NamedTuple):
+    """Parameters of a mixture."""
+
+    weights: Array  # (k,), on the simplex
+    law: Gaussians
+
+
+class Totals(NamedTuple):
+    """Statistics of a mixture; the counts of the components are among those of the law."""
+
+    loglik: Any
+    law: Sums
+
+
+class Posterior(NamedTuple):
+    """What a mixture can say of each row; None where it was not asked."""
+
+    log_density: Array | None = None  # (n,)
+    responsibilities: Array | None = None  # (n, k)
+    labels: Array | None = None  # (n,)
+
+
+class Given(NamedTuple):
+    """Starting values in the user's units, each or None."""
+
+    weights: Array | None = None
+    means: Array | None = None
+    precisions: Array | None = None
+
+
+@dataclass(frozen=True)
+class Mixture(Model):
+    """A mixture of ``k`` components with one law of observation.
+
+    E-step: responsibilities ``r_ik`` proportional to ``w_k p(x_i | k)``. M-step: ``w_k`` is the share of the rows, and the law maximises its
+    own part.
+
+    References
+    ----------
+    McLachlan, G. & Peel, D. (2000). *Finite Mixture Models*. Wiley.
+    """
+
+    law: Gaussian
+    k: int
+    init: str = "k-means++"
+    given: Given = Given()
+
+    @property
+    def charts(self) -> Charts:
+        """Weights on the simplex; the law's own."""
+        return {"weights": Simplex(), "law": self.law.charts}
+
+    def prepare(self, X: Array, sample_weight: Array | None = None) -> Rows:
+        """Find the units of the data."""
+        rows: Rows = self.law.prepare(X, sample_weight)
+        return rows
+
+    def frame(self, params: Parts, X: Array) -> Rows:
+        """Rows to predict, in units that suit the parameters."""
+        center = params.weights @ params.law.means
+        deviations = params.law.means - center
+        variances = np.diagonal(self.law.full(params.law), axis1=1, axis2=2)
+        # The largest term is taken out, so that squares of large and small units neither overflow nor vanish.
+        unit = np.maximum(np.abs(deviations).max(axis=0), np.sqrt(variances.max(axis=0)))
+        variance = params.weights @ ((deviations / unit) ** 2 + variances / unit / unit)
+        return Rows(X, None, center, self.law.units(unit * np.sqrt(variance)))
+
+    def outputs(self, data: Rows, wanted: Collection[str]) -> Posterior:
+        """Empty arrays for what is wanted."""
+        n = len(data.X)
+        shapes = {"log_density": (n,), "responsibilities": (n, self.k), "labels": (n,)}
+        return Posterior(**{w: np.empty(shapes[w], np.int64 if w == "labels" else np.float64) for w in wanted})
+
+    def portions(self, data: Rows, out: Posterior) -> list[tuple[Rows, Posterior]]:
+        """Cut between rows."""
+        return [
+            (data.cut(cut), Posterior(*(None if array is None else array[cut] for array in out)))
+            for cut in self._cuts(data)
+        ]
+
+    def infer(self, params: Parts, data: Rows, out: Posterior) -> None:
+        """Fill what is wanted."""
+        with np.errstate(divide="ignore"):
+            self.law.infer(np.log(params.weights), params.law, data, *out)
+
+    def _cuts(self, data: Rows) -> list[slice]:
+        return cuts(len(data.X), data.X.shape[1] * self.k)
+
+    def split(self, data: Rows) -> list[Rows]:
+        """Cut between rows."""
+        return [self.law.block(data, cut) for cut in self._cuts(data)]
+
+    def start(self, data: Rows, rng: np.random.Generator) -> Parts:
+        """Partition the rows (a sample of them, if they are many) around seeds, then take one M-step."""
+        z, weight = sample(data, max(_START_ROWS, _START_ROWS_EACH * self.k))
+        law = self.given_means(data)
+        points = z
+        if law is None:
+            # Neither space is always right: whitening finds clusters that lie along one correlated direction, and drowns them
+            # in many columns of noise.
+            points = whiten(z, weight) if rng.random() < 0.5 else z
+            draw = random_seeds if self.init.startswith("random") else greedy_seeds
+            centres = points[draw(points, weight, self.k, rng)]
+            if self.init == "kmeans":
+                centres = KMeans(len(centres), init=centres, n_init=1).fit(points, sample_weight=weight).cluster_centers_
+        else:
+            centres = law
+        resp = soften(partition(points, centres), weight, len(centres), self.k)
+        rows = Rows(z, None, np.zeros(z.shape[1]), np.ones(z.shape[1]))
+        blank = self.law.blank(self.k, z.shape[1])
+        sums = self.law.summarize(blank, rows, resp)
+        prior = self.law.prior(blank)
+        params = self.maximize(Totals(0.0, sums._replace(seconds=sums.seconds + prior.seconds)), Parts(np.ones(self.k), blank))
+        return self._impose(params, data)
+
+    def given_means(self, data: Rows) -> Array | None:
+        """The user's means, in the units of the data."""
+        return None if self.given.means is None else (self.given.means - data.center) / data.scale
+
+    def _impose(self, params: Parts, data: Rows) -> Parts:
+        """Replace what the user gave; iteration 0 uses exactly that."""
+        outside = self.restore(params, data)
+        weights, law = outside
+        means = law.means if self.given.means is None else self.given.means
+        if self.given.precisions is None:
+            law = law._replace(means=means)
+        else:
+            law = self.law.from_precisions(means, self.given.precisions)
+        return self.standardize(Parts(weights if self.given.weights is None else self.given.weights, law), data)
+
+    def expect(self, params: Parts, data: Rows) -> Totals:
+        """E-step, fused with the law's sums."""
+        with np.errstate(divide="ignore"):
+            log_weights = np.log(params.weights)  # a weight of 0 switches its component off
+        sums = self.law.expect(log_weights, params.law, data)
+        return Totals(sums.loglik, sums)
+
+    def maximize(self, stats: Totals, params: Parts) -> Parts:
+        """Shares of the rows, and the law's own M-step."""
+        counts = stats.law.counts
+        return Parts(counts / counts.sum(), self.law.maximize(stats.law, params.law))
+
+    def prior(self, params: Parts) -> Totals:
+        """The law's prior; weights have none."""
+        sums = self.law.prior(params.law)
+        return Totals(sums.loglik, sums)
+
+    def standardize(self, params: Parts, data: Rows) -> Parts:
+        """From the user's units."""
+        return params._replace(law=self.law.rescale(params.law, -data.center / data.scale, 1.0 / data.scale))
+
+    def restore(self, params: Parts, data: Rows) -> Parts:
+        """To the user's units."""
+        return params._replace(law=self.law.rescale(params.law, data.center, data.scale))
+
+    def take(self, params: Parts, order: Array) -> Parts:
+        """Components in another order."""
+        return Parts(params.weights[order], self.law.take(params.law, order))
+
+    def canonical(self, params: Parts) -> Parts:
+        """Order components by their means, the first column first, unless the user's starting values gave them places."""
+        if any(value is not None for value in self.given):
+            return params
+        return self.take(params, np.lexsort(params.law.means.T[::-1]))
+
+    def degenerate(self, params: Parts, stats: Totals) -> str | None:
+        """Name an empty, duplicate or collapsed component."""
+        counts, means = stats.law.counts, params.law.means
+        empty = np.flatnonzero(counts <= 1e-6)
+        if len(empty):
+            return f"component {empty[0]} is empty: fewer than {self.k} components describe the data"
+        covariances = self.law.full(params.law)
+        centred = means - params.weights @ means
+        total = np.einsum("k,kij->ij", params.weights, covariances) + (params.weights * centred.T) @ centred
+        deviations = np.sqrt(np.diagonal(total))
+        for k in range(1, self.k):
+            same = (np.abs(means[:k] - means[k]) <= 1e-6 * deviations).all(axis=1)
+            same &= (np.abs(covariances[:k] - covariances[k]) <= 1e-6 * np.outer(deviations, deviations)).all(axis=(1, 2))
+            if same.any():
+                return (
+                    f"components {int(np.argmax(same))} and {k} are identical: a saddle of the likelihood if their starting "
+                    "values were, otherwise one component too many"
+                )
+        return self.law.collapsed(params.law, stats.law, total)
+
+    def resolution(self, data: Rows) -> float:
+        """Float32 rows are multiplied in float32."""
+        return 1e-12 if data.X.dtype == np.float64 else 1e-8
+
+    def n_parameters(self, params: Parts) -> int:
+        """Free parameters: weights, means, covariances."""
+        return self.count(*params.law.means.shape)
+
+    def count(self, k: int, d: int) -> int:
+        """Free parameters of ``k`` components of ``d`` columns."""
+        return k - 1 + k * d + self.law.n_parameters(k, d)
+
+
+def _check_values(given: Given, law: Gaussian) -> None:
+    """Starting values must be possible, and must not put two components in the same place."""
+    weights, means, precisions = given
+    if weights is not None:
+        wrong = np.flatnonzero((weights < 0.0) | (weights > 1.0))
+        if len(wrong):
+            raise ValueError(f"weights_init[{wrong[0]}] is {weights[wrong[0]]}; weights lie between 0 and 1")
+        if abs(weights.sum() - 1.0) > 1e-6:
+            raise ValueError(f"weights_init sums to {weights.sum()}; divide it by its sum")
+    if precisions is not None:
+        fault = law.fault(precisions)
+        if fault is not None:
+            raise ValueError(f"precisions_init{fault}; precisions are inverse covariances: symmetric, positive definite")
+    if means is not None and len(np.unique(means, axis=0)) < len(means) and (precisions is None or precisions.ndim < 1):
+        raise ValueError("means_init gives two components the same mean: they would stay alike for ever; move one of them")
+
+
+class EMGaussianMixture(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[misc]
+    """Gaussian mixture, estimated by accelerated EM.
+
+    scikit-learn's ``GaussianMixture``, parameter by parameter and attribute by attribute: replacing the import is enough. What
+    differs: ``tol`` bounds what remains to be gained rather than the last change, ``reg_covar`` is relative to the data and part of
+    the objective, rows may have weights, starts look at whitened data, and a component that collapses is named.
+
+    Parameters
+    ----------
+    n_components : int, default=2
+        Number of components.
+    covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
+        A matrix for each component, one for all, variances for each component, or one variance for each component.
+    tol : float, default=1e-3
+        Stop when the objective is estimated to have less than this left to gain, in nats (of the total, not of the mean).
+    reg_covar : float, default=1e-6
+        Scatter of one imaginary row per component, relative to the variance of each column: it keeps covariances regular and
+        fades as rows are added. Its log-density is part of ``objective_``. 0 is plain maximum likelihood.
+    max_iter : int, default=500
+        Most EM steps of one start. A fit reads the data once more than it makes steps.
+    n_init : int, default=1
+        Number of starts; the best regular solution is kept.
+    init_params : {"k-means++", "kmeans", "random_from_data", "random"}, default="k-means++"
+        Seeds by greedy k-means++ on whitened or standardised columns; the same followed by k-means; or random rows ("random"
+        means the same: random responsibilities would start on a saddle).
+    weights_init : array-like of shape (n_components,), optional
+        Weights to start from.
+    means_init : array-like of shape (n_components, n_features), optional
+        Means to start from. Components keep the places given here.
+    precisions_init : array-like, optional
+        Precisions (inverse covariances) to start from, shaped as ``precisions_``.
+    acceleration : {"squarem", None}, default="squarem"
+        Extrapolate the EM map; the objective never falls. None is plain EM.
+    n_jobs : int, optional
+        Threads for restarts or, with one start, for blocks of rows. None: all cores, one inside a joblib worker. The result does
+        not depend on it.
+    random_state : int, RandomState, Generator, SeedSequence, optional
+        Seed of the starts.
+    warm_start : bool, default=False
+        Begin the first start where the previous fit ended.
+    verbose : int, default=0
+        1 prints every tenth step, 2 every step.
+
+    Attributes
+    ----------
+    weights_ : ndarray of shape (n_components,)
+        Shares of the rows.
+    means_ : ndarray of shape (n_components, n_features)
+        Means; components are in the order of their means, first column first.
+    covariances_, precisions_, precisions_cholesky_ : ndarray
+        (n_components, n_features, n_features), (n_features, n_features), (n_components, n_features) or (n_components,) by type.
+    labels_ : ndarray of shape (n_samples,)
+        Most probable component of each training row; no number is left out.
+    log_likelihood_ : float
+        Of the training data at the returned parameters, in nats.
+    objective_ : float
+        Log-likelihood plus log prior: what EM climbs.
+    history_ : ndarray
+        Objective at each accepted step.
+    lower_bound_, lower_bounds_ : float, ndarray
+        ``objective_`` and ``history_`` per unit of weight.
+    n_iter_ : int
+        EM steps of the best start.
+    converged_ : bool
+        Whether ``status_`` is "converged".
+    status_ : {"converged", "max_iter", "stalled", "degenerate", "stopped"}
+        How the best start ended.
+    rate_ : float
+        Share of the distance to the optimum that one EM step leaves.
+    gap_ : float
+        Estimated rise of the objective still to come, in nats.
+    restarts_ : list of dict
+        Start, status, objective, steps and reason of every start.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str
+        When X had names.
+
+    References
+    ----------
+    Dempster, A., Laird, N. & Rubin, D. (1977). Maximum likelihood from incomplete data via the EM algorithm. *JRSS B* 39.
+    Varadhan, R. & Roland, C. (2008). *Scandinavian Journal of Statistics* 35, 335-353.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from emkit import EMGaussianMixture
+    >>> X = np.array([[1.0, 2.0], [1.0, 4.0], [1.0, 0.0], [10.0, 2.0], [10.0, 4.0], [10.0, 0.0]])
+    >>> mixture = EMGaussianMixture(2, covariance_type="tied", random_state=0).fit(X)
+    >>> mixture.means_.round(3)
+    array([[ 1.,  2.],
+           [10.,  2.]])
+    >>> mixture.predict([[0.0, 0.0], [12.0, 3.0]])
+    array([0, 1])
+    """
+
+    _rules: ClassVar[Rules] = {
+        **EMMixin._rules,
+        "n_components": (Interval(int, 1),),
+        "covariance_type": (Options(tuple(SHAPES)),),
+        "reg_covar": (Interval(float, 0.0),),
+        "init_params": (Options(("k-means++", "kmeans", "random_from_data", "random")),),
+        "weights_init": (NOTHING, ArrayLike()),
+        "means_init": (NOTHING, ArrayLike()),
+        "precisions_init": (NOTHING, ArrayLike()),
+    }
+
+    def __init__(
+        self,
+        n_components: int = 2,
+        *,
+        covariance_type: str = "full",
+        tol: float = 1e-3,
+        reg_covar: float = 1e-6,
+        max_iter: int = 500,
+        n_init: int = 1,
+        init_params: str = "k-means++",
+        weights_init: Any = None,
+        means_init: Any = None,
+        precisions_init: Any = None,
+        acceleration: str | None = "squarem",
+        n_jobs: int | None = None,
+        random_state: Any = None,
+        warm_start: bool = False,
+        verbose: int = 0,
+    ) -> None:
+        self.n_components = n_components
+        self.covariance_type = covariance_type
+        self.tol = tol
+        self.reg_covar = reg_covar
+        self.max_iter = max_iter
+        self.n_init = n_init
+        self.init_params = init_params
+        self.weights_init = weights_init
+        self.means_init = means_init
+        self.precisions_init = precisions_init
+        self.acceleration = acceleration
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.verbose = verbose
+
+    # Hooks of EMMixin ---------------------------------------------------------------------------------------------------
+
+    def _model(self) -> Mixture:
+        law = SHAPES[self.covariance_type](float(self.reg_covar))
+        return Mixture(law, int(self.n_components), self.init_params, self._given())
+
+    def _given(self) -> Given:
+        values = (self.weights_init, self.means_init, self.precisions_init)
+        return Given(*(None if value is None else np.asarray(value, dtype=np.float64) for value in values))
+
+    def _check_start(self, X: Array) -> None:
+        (n, d), k, name = X.shape, self.n_components, type(self).__name__
+        if n < k:
+            raise ValueError(f"n_components={k}, but X has n_samples={n} rows; use {n} components or fewer")
+        if self.warm_start and hasattr(self, "means_"):
+            for parameter, fitted in (("n_components", len(self.means_)), ("covariance_type", self._fitted_type)):
+                if getattr(self, parameter) != fitted:
+                    raise ValueError(
+                        f"{parameter}={getattr(self, parameter)!r}, but warm_start=True continues a fit with {fitted!r}; set "
+                        f"warm_start=False to start anew, or {parameter}={fitted!r} to continue"
+                    )
+        given, law = self._given(), SHAPES[self.covariance_type]()
+        shapes = Given((k,), (k, d), law.shape(k, d))
+        for parameter, value, shape in zip(("weights_init", "means_init", "precisions_init"), given, shapes, strict=True):
+            if value is not None and value.shape != shape:
+                raise ValueError(
+                    f"{parameter} has shape {value.shape}, but {name} with n_components={k}, "
+                    f"covariance_type={self.covariance_type!r} and {d} features needs {shape}"
+                )
+            if value is not None and not np.isfinite(value).all():
+                raise ValueError(f"{parameter} contains {value[~np.isfinite(value)][0]}; starting values must be finite")
+        _check_values(given, law)
+        n_parameters = Mixture(law, k).count(k, d)
+        if n_parameters > n * d:
+            warnings.warn(
+                f"{n_parameters} parameters for {n} rows of {d} numbers: the fit says more of reg_covar than of the data; use "
+                "fewer components or a simpler covariance_type",
+                DataWarning,
+                stacklevel=3,
+            )
+
+    def _settle(self, params: Parts, X: Array) -> Parts:
+        """Label the rows; a component that no row prefers goes to the end, so that labels have no gap."""
+        labels = self._fill(X, params, "labels")[0]
+        alone = np.bincount(labels, minlength=len(params.weights)) == 0
+        order = np.argsort(alone, kind="stable")
+        self.labels_ = np.argsort(order)[labels]
+        return self._model().take(params, order) if alone.any() else params
+
+    def _publish(self, params: Parts) -> None:
+        law = SHAPES[self.covariance_type]()
+        self._fitted_type = self.covariance_type
+        self.weights_ = params.weights
+        self.means_ = params.law.means
+        self.covariances_ = law.covariances(params.law)
+        self.precisions_, self.precisions_cholesky_ = law.precisions(self.covariances_)
+
+    def _recall(self) -> Parts:
+        law = SHAPES[self.covariance_type]()
+        return Parts(np.asarray(self.weights_), law.from_covariances(np.asarray(self.means_), np.asarray(self.covariances_)))
+
+    # What a mixture is asked ----------------------------------------------------------------------------------------------
+
+    @property
+    def lower_bound_(self) -> float:
+        """``objective_`` per unit of weight."""
+        return float(self.lower_bounds_[-1])
+
+    def predict(self, X: Any) -> Array:
+        """Most probable component of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of int, of shape (n_samples,)
+        """
+        return self._infer(X, "labels")[0]
+
+    def predict_proba(self, X: Any) -> Array:
+        """Probability of each component for each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_components)
+        """
+        return self._infer(X, "responsibilities")[0]
+
+    def sample(self, n_samples: int = 1, random_state: Any = None) -> tuple[Array, Array]:
+        """Draw rows from the fitted mixture.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+        random_state : int, RandomState, Generator, SeedSequence, optional
+            Its own seed, not the estimator's: without one every call differs.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+            Component by component.
+        y : ndarray of int, of shape (n_samples,)
+            Component of each row.
+        """
+        check_is_fitted(self)
+        if not Interval(int, 1).allows(n_samples):
+            raise ValueError(f"n_samples must be an int of at least 1. Got {n_samples!r} instead.")
+        rng = np.random.default_rng(spawn(random_state))
+        params = self._recall()
+        counts = rng.multinomial(n_samples, params.weights / params.weights.sum())
+        labels = np.repeat(np.arange(len(counts)), counts)
+        return params.law.means[labels] + SHAPES[self._fitted_type]().noise(params.law, labels, rng), labels
+
+    def icl(self, X: Any) -> float:
+        """Integrated complete-data likelihood criterion on X: BIC plus a price for rows that lie between components.
+
+        Lower is better; infinite for a degenerate fit.
+
+        References
+        ----------
+        Biernacki, C., Celeux, G. & Govaert, G. (2000). *IEEE PAMI* 22, 719-725; with the most probable component of each row
+        taken for its own, as in R mclust (which reports the negative).
+        """
+        certainty = self.predict_proba(X).max(axis=1)
+        return self.bic(X) - 2.0 * float(np.log(certainty).sum())
