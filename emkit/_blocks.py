@@ -103,20 +103,16 @@ def scatter(rows: Rows) -> Array:
     return total
 
 
-def sample(rows: Rows, size: int) -> tuple[Array, Array]:
-    """At most ``size`` distinct rows in standardised coordinates, with their weights, in an order given by their values.
+def sample(rows: Rows, size: int) -> Rows:
+    """At most ``size`` distinct rows with the weight of all, in an order given by their values.
 
     What is drawn, and in which order, does not change when a row is replaced by two of half the weight or when rows are
     shuffled, so a start computed from it treats weights as repetitions. All rows if they are few; else those whose values
     hash to the smallest numbers.
     """
-    if len(rows.X) <= size:
-        x, w = _all(rows)
-    else:
-        x, w = _smallest_hashes(rows, size)
-    z = (x - rows.center) / rows.scale
-    order = np.lexsort(z.T[::-1])
-    return z[order], w[order]
+    x, weight = _all(rows) if len(rows.X) <= size else _smallest_hashes(rows, size)
+    order = np.lexsort(x.T[::-1])
+    return rows._replace(X=x[order], weight=weight[order] * (rows.total / weight.sum()), scatter=None)
 
 
 def _all(rows: Rows) -> tuple[Array, Array]:

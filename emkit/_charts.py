@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -70,17 +71,23 @@ class Simplex(Chart):
         return np.where(total > 0.0, squares / np.where(total > 0.0, total, 1.0), 1.0 / like.shape[-1])
 
 
+@cache
+def _triangle(d: int) -> tuple[Array, Array]:
+    """Rows and columns of a lower triangle."""
+    return np.tril_indices(d)
+
+
 class Cholesky(Chart):
     """Lower Cholesky factors (..., d, d): their lower triangles, a negative diagonal meaning the column's opposite."""
 
     def pack(self, values: Array) -> Array:
         """Lower triangles."""
-        return values[..., *np.tril_indices(values.shape[-1])].ravel()
+        return values[..., *_triangle(values.shape[-1])].ravel()
 
     def unpack(self, free: Array, like: Array) -> Array:
         """Factors with a non-negative diagonal."""
         factor = np.zeros(like.shape)
-        factor[..., *np.tril_indices(like.shape[-1])] = free.reshape(*like.shape[:-2], -1)
+        factor[..., *_triangle(like.shape[-1])] = free.reshape(*like.shape[:-2], -1)
         sign = np.where(np.diagonal(factor, axis1=-2, axis2=-1) < 0.0, -1.0, 1.0)
         return factor * sign[..., None, :]
 

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial, reduce
-from typing import Any, NamedTuple, TypeVar
+from operator import itemgetter
+from time import perf_counter
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from sklearn.utils.parallel import Parallel, delayed
 
-from ._accelerate import Accelerator
+from ._accelerate import Accelerator, Plain
 from ._charts import pack, unpack
 from ._executors import Run, one_blas_thread, serial, workers
 from ._model import Ascent, Data, Degenerate, Model, Params, Stats, add
@@ -179,86 +181,120 @@ class Search(NamedTuple):
     restarts: list[dict[str, Any]]
 
 
+# The race: how many start, how many EM steps each rung gives them before the lower half drops out, how many climb to the end.
+_RACERS, _RUNGS, _FINALISTS = 8, (3, 5), 2
+# A climb that takes longer than this, in seconds, is worth the price (some 20 ms) of handing the next ones to other workers.
+_WORTH_SHARING = 0.1
+
+
 def search(
     model: Model,
     data: Data,
     *,
-    n_init: int,
+    n_init: int | Literal["auto"],
     seed: np.random.SeedSequence,
     n_workers: int,
     first: Params | None = None,
     **climbing: Any,
 ) -> Search:
-    """Climb from ``n_init`` starts and keep the best regular solution; a start that fails is recorded, not fatal.
+    """Climb from several starts and keep the best regular solution; a start that fails is recorded, not fatal.
 
-    ``first``, if given, is the first start; the others are the model's own, each from a child of ``seed``. Starts share the workers while
-    there are several of them, otherwise blocks do; never both.
+    An integer ``n_init`` is that many full climbs. "auto" is a race: many starts take a few steps on a bounded sample of the
+    data, the lower half drops out at each rung, and the last few are climbed on all of it. ``first``, if given, is the first
+    start (with "auto" the only one); the others are the model's own, each from a child of ``seed`` drawn before any work.
     """
-    blocks = model.split(data)
-    starts = [(first if i == 0 else None, child) for i, child in enumerate(seed.spawn(n_init))]
-    with one_blas_thread():
-        if n_init > 1 and n_workers > 1:
-            parallel = Parallel(n_jobs=n_workers, prefer="threads")
-            outcomes = parallel(delayed(_attempt)(model, data, blocks, *start, **climbing) for start in starts)
-        else:
-            outcomes = []
-            with workers(min(n_workers, len(blocks))) as run:
-                for start in starts:
-                    outcomes.append(_attempt(model, data, blocks, *start, run=run, **climbing))
-                    if _status(outcomes[-1]) == "stopped":
-                        break
-    return _choose(outcomes)
-
-
-def _attempt(
-    model: Model,
-    data: Data,
-    blocks: Sequence[Data],
-    params: Params | None,
-    seed: np.random.SeedSequence,
-    **climbing: Any,
-) -> Ascent | Exception:
-    try:
-        if params is None:
-            params = model.start(data, np.random.default_rng(seed))
-        return climb(model, blocks, params, **climbing)
-    except (Degenerate, np.linalg.LinAlgError) as error:
-        return error
-
-
-def _status(outcome: Ascent | Exception) -> str:
-    return outcome.status if isinstance(outcome, Ascent) else "failed"
-
-
-def _choose(outcomes: Sequence[Ascent | Exception]) -> Search:
-    """Pick the best: a regular solution before a degenerate one, and an earlier one unless a later one is truly better."""
-    best: Ascent | None = None
+    blocks, sketch = model.split(data), model.sketch(data)
     restarts: list[dict[str, Any]] = []
-    for index, outcome in enumerate(outcomes):
-        if isinstance(outcome, Exception):
-            restarts.append(
-                {"start": index, "status": "failed", "objective": -np.inf, "n_iter": 0, "reason": str(outcome)}
-            )
-            continue
-        restarts.append(
-            {
-                "start": index,
-                "status": outcome.status,
-                "objective": outcome.objective,
-                "n_iter": outcome.n_steps,
-                "reason": outcome.reason,
-            }
-        )
-        if best is None or _better(outcome, best):
+    starts: dict[int, Params] = {} if first is None else {0: first}
+    n_starts = n_init if n_init != "auto" else _RACERS if first is None else 1
+    with one_blas_thread():
+        for index, child in enumerate(seed.spawn(n_starts)):
+            try:
+                start = starts.get(index) or model.start(sketch, np.random.default_rng(child))
+            except (Degenerate, np.linalg.LinAlgError) as error:
+                restarts.append(_fate(index, error))
+                continue
+            if not any(_equal(start, other) for i, other in starts.items() if i < index):
+                starts[index] = start
+        if n_init == "auto" and len(starts) > _FINALISTS:
+            starts = _race(model, model.split(sketch), starts, restarts, n_workers)
+        outcomes = _climb_all(model, blocks, starts, n_workers, **climbing)
+    restarts.extend(_fate(index, outcome) for index, outcome in outcomes.items())
+    best: Ascent | None = None
+    for outcome in outcomes.values():
+        if isinstance(outcome, Ascent) and (best is None or _better(outcome, best)):
             best = outcome
+    restarts.sort(key=itemgetter("start"))
     if best is None:
         reasons = "; ".join(f"start {row['start']}: {row['reason']}" for row in restarts)
         raise FitFailed(f"every start failed ({reasons})")
     return Search(best, restarts)
 
 
+def _race(
+    model: Model, blocks: Sequence[Data], starts: dict[int, Params], restarts: list[dict[str, Any]], n_workers: int
+) -> dict[int, Params]:
+    """Successive halving; those that drop out are recorded."""
+    for n_steps in _RUNGS:
+        outcomes = _climb_all(model, blocks, starts, n_workers, tol=0.0, max_iter=n_steps, accelerate=Plain)
+        standing = sorted(outcomes, key=lambda i: outcomes[i].objective if isinstance(outcomes[i], Ascent) else -np.inf)
+        places = max(_FINALISTS, len(standing) // 2)
+        for index in standing[:-places]:
+            restarts.append(_fate(index, outcomes[index]) | {"status": "outrun"})
+        starts = {i: outcomes[i].params for i in sorted(standing[-places:]) if isinstance(outcomes[i], Ascent)}
+    return starts
+
+
+def _climb_all(
+    model: Model, blocks: Sequence[Data], starts: dict[int, Params], n_workers: int, **climbing: Any
+) -> dict[int, Ascent | Exception]:
+    """Climb from every start: the first with its blocks over the workers, the others side by side if that pays."""
+    outcomes: dict[int, Ascent | Exception] = {}
+    seconds = 0.0
+    with workers(min(n_workers, len(blocks))) as run:
+        for index, start in starts.items():
+            if n_workers > 1 and seconds > _WORTH_SHARING:
+                break
+            began = perf_counter()
+            outcomes[index] = _attempt(model, blocks, start, run=run, **climbing)
+            seconds = perf_counter() - began
+            if _stopped(outcomes[index]):
+                return outcomes
+    rest = [index for index in starts if index not in outcomes]
+    if rest:
+        parallel = Parallel(n_jobs=n_workers, prefer="threads")
+        found = parallel(delayed(_attempt)(model, blocks, starts[index], **climbing) for index in rest)
+        outcomes.update(zip(rest, found, strict=True))
+    return outcomes
+
+
+def _attempt(model: Model, blocks: Sequence[Data], params: Params, **climbing: Any) -> Ascent | Exception:
+    try:
+        return climb(model, blocks, params, **climbing)
+    except (Degenerate, np.linalg.LinAlgError) as error:
+        return error
+
+
+def _stopped(outcome: Ascent | Exception) -> bool:
+    return isinstance(outcome, Ascent) and outcome.status == "stopped"
+
+
+def _fate(index: int, outcome: Ascent | Exception) -> dict[str, Any]:
+    if isinstance(outcome, Ascent):
+        ending = (outcome.status, outcome.objective, outcome.n_steps, outcome.reason)
+    else:
+        ending = ("failed", -np.inf, 0, str(outcome))
+    return dict(zip(("start", "status", "objective", "n_iter", "reason"), (index, *ending), strict=True))
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, tuple):
+        return all(map(_equal, one, other))
+    return np.array_equal(one, other)
+
+
 def _better(one: Ascent, other: Ascent) -> bool:
+    """Whether a later climb beats an earlier one: a regular solution a degenerate one, otherwise by more than rounding."""
     if (one.status == "degenerate") != (other.status == "degenerate"):
         return other.status == "degenerate"
     return one.objective > other.objective + 1e-9 * abs(other.objective)
-

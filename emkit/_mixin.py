@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +51,7 @@ class EMMixin:
 
     tol: float
     max_iter: int
-    n_init: int
+    n_init: int | Literal["auto"]
     acceleration: str | None
     warm_start: bool
     n_jobs: int | None
@@ -61,7 +61,7 @@ class EMMixin:
     _rules: ClassVar[Rules] = {
         "tol": (Interval(float, 0.0),),
         "max_iter": (Interval(int, 1),),
-        "n_init": (Interval(int, 1),),
+        "n_init": (Interval(int, 1), Options(("auto",))),
         "acceleration": (Options(tuple(ACCELERATORS)),),
         "warm_start": (FLAG,),
         "n_jobs": (NOTHING, JOBS),

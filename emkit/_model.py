@@ -63,7 +63,7 @@ class Model(ABC):
 
     @abstractmethod
     def start(self, data: Data, rng: np.random.Generator) -> Params:
-        """Give a cheap start; another generator gives another start."""
+        """Give a cheap start from a sketch of the data; another generator gives another start."""
 
     @abstractmethod
     def expect(self, params: Params, data: Data) -> Stats:
@@ -100,6 +100,10 @@ class Model(ABC):
         """How many free parameters there are: what an information criterion counts."""
 
     # What follows has an answer that suits many families.
+
+    def sketch(self, data: Data) -> Data:
+        """Data of bounded size, in the same coordinates, on which starts are drawn and raced."""
+        return data
 
     def standardize(self, params: Params, data: Data) -> Params:
         """Convert the user's units to the coordinates of ``data``, in which all parameters above live."""

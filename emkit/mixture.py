@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from ._blocks import Rows, cuts, sample
 from ._charts import Simplex
 from ._mixin import EMMixin
-from ._model import Charts, Model
+from ._model import Charts, Model, add
 from ._starts import greedy_seeds, partition, random_seeds, soften, whiten
 from ._validation import NOTHING, ArrayLike, Interval, Options, Rules, check_rows, spawn
 from .emissions.gaussian import SHAPES, Gaussian, Gaussians, Sums
@@ -121,12 +121,16 @@ class Mixture(Model):
         """Cut between rows."""
         return [self.law.block(data, cut) for cut in self._cuts(data)]
 
+    def sketch(self, data: Rows) -> Rows:
+        """Rows to start from."""
+        return sample(data, max(_START_ROWS, _START_ROWS_EACH * self.k))
+
     def start(self, data: Rows, rng: np.random.Generator) -> Parts:
-        """Partition the rows (a sample of them, if they are many) around seeds, then take one M-step."""
-        z, weight = sample(data, max(_START_ROWS, _START_ROWS_EACH * self.k))
-        law = self.given_means(data)
+        """Partition the rows around seeds, then take one M-step."""
+        z, weight = (data.X - data.center) / data.scale, data.weight
+        assert weight is not None  # a sketch is weighted
         points = z
-        if law is None:
+        if self.given.means is None:
             # Neither space is always right: whitening finds clusters that lie along one correlated direction, and drowns them
             # in many columns of noise.
             points = whiten(z, weight) if rng.random() < 0.5 else z
@@ -135,18 +139,11 @@ class Mixture(Model):
             if self.init == "kmeans":
                 centres = KMeans(len(centres), init=centres, n_init=1).fit(points, sample_weight=weight).cluster_centers_
         else:
-            centres = law
+            centres = (self.given.means - data.center) / data.scale
         resp = soften(partition(points, centres), weight, len(centres), self.k)
-        rows = Rows(z, None, np.zeros(z.shape[1]), np.ones(z.shape[1]))
         blank = self.law.blank(self.k, z.shape[1])
-        sums = self.law.summarize(blank, rows, resp)
-        prior = self.law.prior(blank)
-        params = self.maximize(Totals(0.0, sums._replace(seconds=sums.seconds + prior.seconds)), Parts(np.ones(self.k), blank))
-        return self._impose(params, data)
-
-    def given_means(self, data: Rows) -> Array | None:
-        """The user's means, in the units of the data."""
-        return None if self.given.means is None else (self.given.means - data.center) / data.scale
+        stats = add(self.law.summarize(blank, data, resp), self.law.prior(blank))
+        return self._impose(self.maximize(Totals(0.0, stats), Parts(np.ones(self.k), blank)), data)
 
     def _impose(self, params: Parts, data: Rows) -> Parts:
         """Replace what the user gave; iteration 0 uses exactly that."""
@@ -264,8 +261,9 @@ class EMGaussianMixture(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[m
         fades as rows are added. Its log-density is part of ``objective_``. 0 is plain maximum likelihood.
     max_iter : int, default=500
         Most EM steps of one start. A fit reads the data once more than it makes steps.
-    n_init : int, default=1
-        Number of starts; the best regular solution is kept.
+    n_init : int or "auto", default="auto"
+        Number of full starts; the best regular solution is kept. "auto" races eight starts on a sample of the rows, and
+        climbs the best two to the end.
     init_params : {"k-means++", "kmeans", "random_from_data", "random"}, default="k-means++"
         Seeds by greedy k-means++ on whitened or standardised columns; the same followed by k-means; or random rows ("random"
         means the same: random responsibilities would start on a saddle).
@@ -358,7 +356,7 @@ class EMGaussianMixture(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[m
         tol: float = 1e-3,
         reg_covar: float = 1e-6,
         max_iter: int = 500,
-        n_init: int = 1,
+        n_init: int | Literal["auto"] = "auto",
         init_params: str = "k-means++",
         weights_init: Any = None,
         means_init: Any = None,

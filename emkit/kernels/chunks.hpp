@@ -204,7 +204,7 @@ template <class T, class Shape> double expect(const Data& data, Size K, Shape& s
             const double share = double(sum<T>(matter)) / padded;
             if (share == 0.0) continue;
             const Rows<T> rows{z, resp, plan.stride, padded};
-            shape.accumulate(k, share <= Shape::WORTH_MOVING ? compact(rows, data.d, moved, kept) : rows, unit);
+            shape.accumulate(k, share <= Shape::WORTH_MOVING ? compact<T>(rows, data.d, moved, kept) : rows, unit);
         }
     });
     return loglik;

@@ -6,8 +6,8 @@
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
 
-#include <initializer_list>
 #include <optional>
+#include <string>
 #include <vector>
 
 namespace nb = nanobind;
@@ -15,6 +15,8 @@ using namespace nb::literals;
 
 namespace emkit {
 namespace {
+
+using Lengths = std::vector<size_t>;
 
 constexpr double LOG_2PI = 1.8378770664093454836;
 
@@ -67,7 +69,8 @@ template <class T, class Use> inline void multiply(const T* L, const T* x, Size 
         with_size(height, [&](auto height_) {
             constexpr int P = decltype(height_)::value;
             const Size columns = i + P;
-            Vec<T> y[P][STRIP] = {};
+            Vec<T> y[P][STRIP];
+            clear<T>(y);
             const T* from = x;
             for (Size j = 0; j < columns; ++j, from += STRIP * N, L += P)
                 for (int p = 0; p < P; ++p)
@@ -97,6 +100,10 @@ template <class T> bool switched_off(double constant, T* joint, int count) {
 
 template <class T> class Full {
   public:
+    static constexpr const char* COVARIANCE = "cholesky";
+    static constexpr int DIMENSIONS = 3;
+    static Lengths covariance_shape(size_t K, size_t d) { return {K, d, d}; }
+    static Lengths seconds_shape(size_t K, size_t d) { return {K, d, d}; }
     static constexpr double WORTH_MOVING = 0.75;
 
     Full(const Arguments& a, Size stride)
@@ -118,7 +125,8 @@ template <class T> class Full {
                 for (Size j = 0; j < d; ++j)
                     for (int v = 0; v < STRIP; ++v)
                         store<T>(strip + (j * STRIP + v) * N, load(rows.z + j * rows.stride + i + v * N) - mean[j]);
-                Vec<T> square[STRIP] = {};
+                Vec<T> square[STRIP];
+                clear<T>(square);
                 multiply<T>(whiten + k * panel, strip, d, [&](Size, int v, Vec<T> y) { square[v] += y * y; });
                 for (int v = 0; v < STRIP; ++v)
                     store<T>(joint + i + v * N, guarded<T>(T(constant[k]) - T(0.5) * square[v]));
@@ -134,7 +142,8 @@ template <class T> class Full {
         for_each_panel(d, [&](Size j, int height) {
             with_size(height, [&](auto height_) {
                 constexpr int P = decltype(height_)::value;
-                Vec<T> total[P] = {};
+                Vec<T> total[P];
+                clear<T>(total);
                 for (int i = 0; i < rows.count; i += N) {
                     const Vec<T> s = load(root + i);
                     for (int p = 0; p < P; ++p) {
@@ -167,7 +176,8 @@ template <class T> class Full {
     static constexpr int N = LANES<T>;
 
     template <int P, int Q> void rank_update(const T* a, const T* b, const Rows<T>& rows, double unit, double* total) const {
-        Vec<T> tile[P][Q] = {};
+        Vec<T> tile[P][Q];
+        clear<T>(tile);
         for (int i = 0; i < rows.count; i += N)
             for (int p = 0; p < P; ++p)
                 for (int q = 0; q < Q; ++q) tile[p][q] += load(a + p * rows.stride + i) * load(b + q * rows.stride + i);
@@ -189,7 +199,8 @@ void distances(const Rows<T>& rows, Size d, const T* mean, const T* precision, T
     constexpr int N = LANES<T>;
     if (switched_off(constant, joint, rows.count)) return;
     for (int i = 0; i < rows.count; i += STRIP * N) {
-        Vec<T> distance[STRIP] = {};
+        Vec<T> distance[STRIP];
+        clear<T>(distance);
         const T* z = rows.z + i;
         for (Size j = 0; j < d; ++j, z += rows.stride)
             for (int v = 0; v < STRIP; ++v) {
@@ -208,7 +219,9 @@ void moments(const Rows<T>& rows, Size d, const T* mean, double unit, double* fi
     for_each_panel(d, [&](Size j, int height) {
         with_size(height, [&](auto height_) {
             constexpr int P = decltype(height_)::value;
-            Vec<T> f[P] = {}, s[P] = {};
+            Vec<T> f[P], s[P];
+            clear<T>(f);
+            clear<T>(s);
             for (int i = 0; i < rows.count; i += N) {
                 const Vec<T> r = load(rows.weight + i);
                 for (int p = 0; p < P; ++p) {
@@ -228,6 +241,10 @@ void moments(const Rows<T>& rows, Size d, const T* mean, double unit, double* fi
 // One covariance for all components: whitened once, the components differ by their distance alone.
 template <class T> class Tied {
   public:
+    static constexpr const char* COVARIANCE = "cholesky";
+    static constexpr int DIMENSIONS = 2;
+    static Lengths covariance_shape(size_t, size_t d) { return {d, d}; }
+    static Lengths seconds_shape(size_t, size_t) { return {}; }
     static constexpr double WORTH_MOVING = 0.25;
 
     Tied(const Arguments& a, Size stride)
@@ -274,6 +291,10 @@ template <class T> class Tied {
 
 template <class T> class Diag {
   public:
+    static constexpr const char* COVARIANCE = "variances";
+    static constexpr int DIMENSIONS = 2;
+    static Lengths covariance_shape(size_t K, size_t d) { return {K, d}; }
+    static Lengths seconds_shape(size_t K, size_t d) { return {K, d}; }
     static constexpr double WORTH_MOVING = 0.25;
 
     Diag(const Arguments& a, Size) : K(a.K), d(a.d), totals(a), constant(K), means(K * d), precisions(K * d) {
@@ -307,6 +328,10 @@ template <class T> class Diag {
 
 template <class T> class Spherical {
   public:
+    static constexpr const char* COVARIANCE = "variances";
+    static constexpr int DIMENSIONS = 1;
+    static Lengths covariance_shape(size_t K, size_t) { return {K}; }
+    static Lengths seconds_shape(size_t K, size_t) { return {K}; }
     static constexpr double WORTH_MOVING = 0.25;
 
     Spherical(const Arguments& a, Size) : K(a.K), d(a.d), totals(a), constant(K), means(K * d) {
@@ -335,26 +360,130 @@ template <class T> class Spherical {
 
 // The door to Python --------------------------------------------------------------------------------------------------
 
-template <int DIMENSIONS> using Parameter = nb::ndarray<const double, nb::ndim<DIMENSIONS>, nb::c_contig, nb::device::cpu>;
-template <class T, int DIMENSIONS> using Result = std::optional<nb::ndarray<T, nb::ndim<DIMENSIONS>, nb::c_contig, nb::device::cpu>>;
 using Matrix = nb::ndarray<nb::ro, nb::ndim<2>, nb::device::cpu>;
 using Weights = std::optional<nb::ndarray<const double, nb::ndim<1>, nb::device::cpu>>;
-using Shape = std::vector<size_t>;
+template <int DIMENSIONS> using Parameter = nb::ndarray<const double, nb::ndim<DIMENSIONS>, nb::c_contig, nb::device::cpu>;
+template <class T, int DIMENSIONS>
+using Output = std::optional<nb::ndarray<T, nb::ndim<DIMENSIONS>, nb::c_contig, nb::device::cpu>>;
 
-template <class Array> void check_shape(const char* name, const Array& array, std::initializer_list<Size> expected) {
-    size_t axis = 0;
-    for (Size length : expected)
-        if (Size(array.shape(axis++)) != length) throw nb::value_error((std::string(name) + " has the wrong shape").c_str());
+template <class Array> void check_shape(const char* name, const Array& array, const Lengths& expected) {
+    std::string wanted, given;
+    bool same = true;
+    for (size_t axis = 0; axis < expected.size(); ++axis) same &= array.shape(axis) == expected[axis];
+    if (same) return;
+    for (size_t axis = 0; axis < expected.size(); ++axis) {
+        wanted += (axis ? ", " : "") + std::to_string(expected[axis]);
+        given += (axis ? ", " : "") + std::to_string(array.shape(axis));
+    }
+    throw nb::value_error((std::string(name) + " must have shape (" + wanted + "), not (" + given + ")").c_str());
 }
 
-void check_covariance(const Parameter<3>& cholesky, Size K, Size d) { check_shape("cholesky", cholesky, {K, d, d}); }
-void check_covariance(const Parameter<1>& variances, Size K, Size) { check_shape("variances", variances, {K}); }
+nb::ndarray<nb::numpy, double> zeros(const Lengths& shape) {
+    size_t size = 1;
+    for (size_t length : shape) size *= length;
+    double* data = new double[size]();
+    return {data, shape.size(), shape.data(), nb::capsule(data, [](void* p) noexcept { delete[] static_cast<double*>(p); })};
+}
 
-// The same type serves one triangular factor and one variance per component and column.
-template <template <class> class Law> void check_covariance(const Parameter<2>& covariance, Size K, Size d) {
-    if constexpr (std::is_same_v<Law<double>, Tied<double>>) check_shape("cholesky", covariance, {d, d});
-    else check_shape("variances", covariance, {K, d});
+template <template <class> class Law> struct Door {
+    using Covariance = Parameter<Law<double>::DIMENSIONS>;
+
+    // Every relation between the arguments that the loops rely on.
+    static Data check(const Matrix& X, const Weights& weight, const Parameter<1>& center, const Parameter<1>& scale,
+                      const Parameter<1>& log_weights, const Parameter<2>& means, const Covariance& covariance) {
+        if (X.dtype() != nb::dtype<double>() && X.dtype() != nb::dtype<float>())
+            throw nb::type_error("X must be float32 or float64");
+        const size_t n = X.shape(0), d = X.shape(1), K = means.shape(0);
+        if (d == 0 || K == 0) throw nb::value_error("at least one column and one component are needed");
+        check_shape("means", means, {K, d});
+        check_shape("center", center, {d});
+        check_shape("scale", scale, {d});
+        check_shape("log_weights", log_weights, {K});
+        check_shape(Law<double>::COVARIANCE, covariance, Law<double>::covariance_shape(K, d));
+        if (weight) check_shape("weight", *weight, {n});
+        return {X.data(), Size(n), Size(d), X.stride(0), X.stride(1), weight ? weight->data() : nullptr,
+                weight ? weight->stride(0) : 0, center.data(), scale.data()};
+    }
+
+    template <class Call> static void in_precision_of(const Matrix& X, Call call) {
+        nb::gil_scoped_release released;
+        if (X.dtype() == nb::dtype<double>()) call(double{});
+        else call(float{});
+    }
+
+    static nb::object expect(const Matrix& X, const Weights& weight, const Parameter<1>& center, const Parameter<1>& scale,
+                             const Parameter<1>& log_weights, const Parameter<2>& means, const Covariance& covariance) {
+        const Data data = check(X, weight, center, scale, log_weights, means, covariance);
+        const size_t K = means.shape(0), d = data.d;
+        const Lengths seconds_shape = Law<double>::seconds_shape(K, d);
+        auto counts = zeros({K}), firsts = zeros({K, d}), seconds = zeros(seconds_shape);
+        const Arguments arguments{Size(K), Size(d), log_weights.data(), means.data(), covariance.data(), firsts.data(), seconds.data()};
+        double loglik = 0.0;
+        in_precision_of(X, [&](auto zero) {
+            using T = decltype(zero);
+            Law<T> law(arguments, Plan<T>(data.n, d, K).stride);
+            loglik = emkit::expect<T>(data, K, law, counts.data());
+            law.finish();
+        });
+        if (seconds_shape.empty()) return nb::make_tuple(loglik, counts, firsts);
+        return nb::make_tuple(loglik, counts, firsts, seconds);
+    }
+
+    static void infer(const Matrix& X, const Parameter<1>& center, const Parameter<1>& scale, const Parameter<1>& log_weights,
+                      const Parameter<2>& means, const Covariance& covariance, const Output<double, 1>& log_density,
+                      const Output<double, 2>& responsibilities, const Output<Size, 1>& labels) {
+        const Data data = check(X, std::nullopt, center, scale, log_weights, means, covariance);
+        const size_t n = data.n, K = means.shape(0);
+        if (log_density) check_shape("log_density", *log_density, {n});
+        if (responsibilities) check_shape("responsibilities", *responsibilities, {n, K});
+        if (labels) check_shape("labels", *labels, {n});
+        const Posterior out{log_density ? log_density->data() : nullptr, responsibilities ? responsibilities->data() : nullptr,
+                            labels ? labels->data() : nullptr};
+        const Arguments arguments{Size(K), data.d, log_weights.data(), means.data(), covariance.data(), nullptr, nullptr};
+        in_precision_of(X, [&](auto zero) {
+            using T = decltype(zero);
+            Law<T> law(arguments, Plan<T>(data.n, data.d, K).stride);
+            emkit::infer<T>(data, K, law, out);
+        });
+    }
+
+    static void define(nb::module_& module, const std::string& name) {
+        const auto strict = [](const char* argument) { return nb::arg(argument).noconvert(); };  // never a silent copy
+        const auto optional = [](const char* argument) { return nb::arg(argument).noconvert().none(); };
+        module.def(("expect_" + name).c_str(), &expect, strict("X"), optional("weight"), strict("center"), strict("scale"),
+                   strict("log_weights"), strict("means"), strict(Law<double>::COVARIANCE));
+        module.def(("infer_" + name).c_str(), &infer, strict("X"), strict("center"), strict("scale"), strict("log_weights"),
+                   strict("means"), strict(Law<double>::COVARIANCE), optional("log_density"), optional("responsibilities"),
+                   optional("labels"));
+    }
+};
+
+// The x86-64 level of this processor: 2, 3 or 4; 0 on others.
+int processor_level() {
+#if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__)
+    __builtin_cpu_init();
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("bmi2")) return 2;
+    for (bool has : {__builtin_cpu_supports("avx512f") != 0, __builtin_cpu_supports("avx512bw") != 0,
+                     __builtin_cpu_supports("avx512cd") != 0, __builtin_cpu_supports("avx512dq") != 0,
+                     __builtin_cpu_supports("avx512vl") != 0})
+        if (!has) return 3;
+    return 4;
+#else
+    return 0;
+#endif
 }
 
 }  // namespace
 }  // namespace emkit
+
+// NB_MODULE pastes its argument, which is a macro here: one module per x86-64 level.
+#define DEFINE_MODULE(name, module) NB_MODULE(name, module)
+
+DEFINE_MODULE(EMKIT_MODULE, module) {
+    using namespace emkit;
+    Door<Full>::define(module, "full");
+    Door<Tied>::define(module, "tied");
+    Door<Diag>::define(module, "diag");
+    Door<Spherical>::define(module, "spherical");
+    module.def("processor_level", &processor_level);
+}

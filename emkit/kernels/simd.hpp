@@ -73,6 +73,14 @@ template <class T> inline void store(T* to, Vec<T> v) { std::memcpy(to, &v, size
 
 template <class T> inline Vec<T> fill(T x) { return x - Vec<T>{}; }
 
+// Element by element, so that compilers keep the accumulators in registers; `= {}` makes them a block of memory.
+template <class T, int P> inline void clear(Vec<T> (&accumulators)[P]) {
+    for (int p = 0; p < P; ++p) accumulators[p] = Vec<T>{};
+}
+template <class T, int P, int Q> inline void clear(Vec<T> (&accumulators)[P][Q]) {
+    for (int p = 0; p < P; ++p) clear<T>(accumulators[p]);
+}
+
 // The second operand where either is NaN.
 template <class T> inline Vec<T> larger(Vec<T> a, Vec<T> b) { return a > b ? a : b; }
 
