@@ -62,8 +62,8 @@ def step(model: Model, blocks: Sequence[Data], params: Params, *, run: Run[Stats
     return Step(model.maximize(penalised, params), stats, objective, loglik)
 
 
-class Convergence:
-    """Estimate what remains to be gained from the pace of consecutive EM steps.
+class Pace:
+    """What consecutive EM steps tell of the way ahead.
 
     Near an optimum an EM step leaves a share ``rho`` of the distance and ``rho^2`` of the gap in the objective; ``rho``, the fraction of
     missing information, is the ratio of successive step lengths. Right after an extrapolation fast directions dominate
@@ -72,19 +72,25 @@ class Convergence:
     """
 
     def __init__(self, resolution: float) -> None:
-        self.resolution = resolution
         self.rate, self.gap = np.nan, np.inf
+        self.idle = 0  # steps in a row that neither gained beyond rounding nor grew
+        self._resolution = resolution
         self._ratios: list[float] = []
+        self._length = 0.0
 
-    def observe(self, gain: float, length: float, previous_length: float, at_rest: bool) -> None:
-        """Take in a plain step: what it gained, its length and that of the one before."""
-        if at_rest:  # nothing moves beyond rounding: a fixed point
+    def observe(self, x: Array, gx: Array, gain: float | None, slack: float) -> None:
+        """Take in the step from ``x`` to ``gx``, and what the EM step that led to ``x`` gained (None: no EM step did)."""
+        previous, self._length = self._length, float(np.linalg.norm(gx - x))
+        if gain is None:
+            return
+        if self._length <= self._resolution * float(np.linalg.norm(x)):  # nothing moves beyond rounding: a fixed point
             self.rate, self.gap = self.rate if self._ratios else 0.0, 0.0
             return
-        self._ratios = [*self._ratios[-3:], length / previous_length if previous_length > 0.0 else 1.0]
+        self._ratios = [*self._ratios[-3:], self._length / previous if previous > 0.0 else 1.0]
         self.rate = max(self._ratios)
         kept = self.rate**2
         self.gap = np.inf if kept >= 1.0 or len(self._ratios) < 2 else max(gain, 0.0) * kept / (1.0 - kept)
+        self.idle = 0 if gain > slack else self.idle + int(self._length <= previous)
 
 
 def climb(
@@ -98,80 +104,66 @@ def climb(
     run: Run[Stats] = serial,
     watch: Watch | None = None,
 ) -> Ascent:
-    """Iterate the EM map, accelerated, from ``params`` to a named status; the objective never falls beyond rounding."""
-    accelerator = accelerate()
-    resolution = model.resolution(blocks[0])
-    convergence = Convergence(resolution)
+    """Iterate the EM map, accelerated, from ``params`` to a named status.
+
+    Every point is evaluated by the step that leaves it. A proposal of the accelerator that lowers the objective, or has no
+    answer, is dropped for the last image; the objective never falls beyond rounding, and the last step is plain EM.
+    """
+    accelerator, resolution = accelerate(), model.resolution(blocks[0])
+    pace = Pace(resolution)
     history: list[float] = []
-    best: tuple[Params, Step] | None = None  # the last accepted point
-    status, reason = "max_iter", f"stopped after max_iter={max_iter} steps"
-    point, x, plain, n_steps, idle = params, pack(params, model.charts), True, 0, 0
-    gx, length = x, 0.0
+    here: tuple[Params, Step] | None = None  # the last accepted point
+    point, x, gx, plain, n_steps = params, pack(params, model.charts), None, True, 0
     try:
         while True:
-            slack = resolution * abs(best[1].objective) if best else 0.0
-            try:
-                turn: Step | None = step(model, blocks, point, run=run)
-            except (Degenerate, np.linalg.LinAlgError) as error:
-                if best is None:
-                    raise
-                turn, failure = None, str(error)
-            if best is not None and (turn is None or turn.objective < best[1].objective - slack):
-                if plain:  # the EM map itself failed, or fell: nowhere to go
-                    status = "degenerate" if turn is None else "stalled"
-                    reason = failure if turn is None else "an EM step lowered the objective"
+            turn = _try(model, blocks, point, run)
+            slack = resolution * abs(here[1].objective) if here else 0.0
+            if isinstance(turn, str) or (here and turn.objective < here[1].objective - slack):
+                if here is None:
+                    raise Degenerate(turn)
+                if plain:  # the EM map itself failed, or fell
+                    status, reason = ("degenerate", turn) if isinstance(turn, str) else ("stalled", "an EM step lowered the objective")
                     break
                 accelerator.reject()
-                n_steps += 1
-                point, x, plain = best[1].image, gx, True
+                point, x, plain, n_steps = here[1].image, gx, True, n_steps + 1
                 continue
-            assert turn is not None
             gx = pack(turn.image, model.charts)
-            previous_length, length = length, float(np.linalg.norm(gx - x))
-            at_rest = length <= resolution * float(np.linalg.norm(x))
-            if best is not None and plain:
-                gain = turn.objective - best[1].objective
-                convergence.observe(gain, length, previous_length, at_rest)
-                idle = idle + 1 if gain <= slack else 0
-            best = (point, turn)
+            pace.observe(x, gx, turn.objective - here[1].objective if here and plain else None, slack)
+            here = (point, turn)
             history.append(turn.objective)
             if watch is not None:
                 watch(n_steps, len(history), turn.objective)
-            if plain and n_steps and convergence.gap <= max(tol, slack):
+            if plain and pace.gap <= max(tol, slack):
                 status, reason = "converged", ""
                 break
-            if idle >= 5:
+            if pace.idle >= _IDLE:
                 status, reason = "stalled", "the objective no longer changes beyond rounding, but the steps do not shrink"
                 break
             if n_steps >= max_iter:
+                status, reason = "max_iter", f"stopped after max_iter={max_iter} steps"
                 break
             n_steps += 1
             proposal = accelerator.propose(x, gx) if n_steps < max_iter else None  # the last step is plain
             plain = proposal is None or not np.isfinite(proposal).all()
-            if proposal is None or plain:
-                point, x = turn.image, gx
-            else:
-                point, x = unpack(proposal, model.charts, turn.image), proposal
+            point, x = (turn.image, gx) if plain else (unpack(proposal, model.charts, turn.image), proposal)
     except KeyboardInterrupt:
-        if best is None:
+        if here is None:
             raise
         status, reason = "stopped", "interrupted"
-    point, turn = best
-    collapsed = model.degenerate(point, turn.stats)
-    if collapsed is not None and status != "stopped":
+    point, turn = here
+    collapsed = None if status == "stopped" else model.degenerate(point, turn.stats)
+    if collapsed is not None:
         status, reason = "degenerate", collapsed
-    return Ascent(
-        point,
-        turn.stats,
-        turn.objective,
-        turn.loglik,
-        np.array(history),
-        n_steps,
-        convergence.rate,
-        convergence.gap,
-        status,
-        reason,
-    )
+    record = (turn.objective, turn.loglik, np.array(history), n_steps, pace.rate, pace.gap, status, reason)
+    return Ascent(point, turn.stats, *record)
+
+
+def _try(model: Model, blocks: Sequence[Data], point: Params, run: Run[Stats]) -> Step | str:
+    """Take a step, or say why there is none."""
+    try:
+        return step(model, blocks, point, run=run)
+    except (Degenerate, np.linalg.LinAlgError) as error:
+        return str(error)
 
 
 class Search(NamedTuple):
@@ -181,6 +173,8 @@ class Search(NamedTuple):
     restarts: list[dict[str, Any]]
 
 
+# So many steps in a row without a gain end a climb that does not otherwise converge.
+_IDLE = 5
 # The race: how many start, how many EM steps each rung gives them before the lower half drops out, how many climb to the end.
 _RACERS, _RUNGS, _FINALISTS = 8, (3, 5), 2
 # A climb that takes longer than this, in seconds, is worth the price (some 20 ms) of handing the next ones to other workers.

@@ -72,9 +72,12 @@ template <class T, class Use> inline void multiply(const T* L, const T* x, Size 
             Vec<T> y[P][STRIP];
             clear<T>(y);
             const T* from = x;
-            for (Size j = 0; j < columns; ++j, from += STRIP * N, L += P)
+            for (Size j = 0; j < columns; ++j, from += STRIP * N, L += P) {
+                Vec<T> column[STRIP];
+                for (int v = 0; v < STRIP; ++v) column[v] = load(from + v * N);
                 for (int p = 0; p < P; ++p)
-                    for (int v = 0; v < STRIP; ++v) y[p][v] += L[p] * load(from + v * N);
+                    for (int v = 0; v < STRIP; ++v) y[p][v] += L[p] * column[v];
+            }
             for (int p = 0; p < P; ++p)
                 for (int v = 0; v < STRIP; ++v) use(i + p, v, y[p][v]);
         });
@@ -178,9 +181,14 @@ template <class T> class Full {
     template <int P, int Q> void rank_update(const T* a, const T* b, const Rows<T>& rows, double unit, double* total) const {
         Vec<T> tile[P][Q];
         clear<T>(tile);
-        for (int i = 0; i < rows.count; i += N)
-            for (int p = 0; p < P; ++p)
-                for (int q = 0; q < Q; ++q) tile[p][q] += load(a + p * rows.stride + i) * load(b + q * rows.stride + i);
+        for (int i = 0; i < rows.count; i += N) {
+            Vec<T> column[Q];
+            for (int q = 0; q < Q; ++q) column[q] = load(b + q * rows.stride + i);
+            for (int p = 0; p < P; ++p) {
+                const Vec<T> row = load(a + p * rows.stride + i);
+                for (int q = 0; q < Q; ++q) tile[p][q] += row * column[q];
+            }
+        }
         for (int p = 0; p < P; ++p)
             for (int q = 0; q < Q; ++q) total[p * d + q] += unit * sum<T>(tile[p][q]);
     }

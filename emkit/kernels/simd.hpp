@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 namespace emkit {
 
@@ -84,14 +85,6 @@ template <class T, int P, int Q> inline void clear(Vec<T> (&accumulators)[P][Q])
 // The second operand where either is NaN.
 template <class T> inline Vec<T> larger(Vec<T> a, Vec<T> b) { return a > b ? a : b; }
 
-template <class T> inline T sum(Vec<T> v) {
-    T lane[LANES<T>];
-    std::memcpy(lane, &v, sizeof v);
-    for (int width = LANES<T> / 2; width > 0; width /= 2)
-        for (int i = 0; i < width; ++i) lane[i] += lane[i + width];
-    return lane[0];
-}
-
 #if defined(__GNUC__) || defined(__clang__)
 
 // Coefficients of the two series: 1 / i! and 1 / (2i + 1).
@@ -104,6 +97,18 @@ template <class T> struct Series {
     }
 };
 template <class T> constexpr Series<T> SERIES{};
+
+// Adds to every lane the one DISTANCE lanes away, then the one half as far, down to its neighbour.
+template <class T, std::size_t DISTANCE, std::size_t... I> inline T sum_lanes(Vec<T> v, std::index_sequence<I...> lanes) {
+#if defined(__clang__)
+    v += __builtin_shufflevector(v, v, (I ^ DISTANCE)...);
+#else
+    v += __builtin_shuffle(v, typename Lanes<T>::Bits{(I ^ DISTANCE)...});
+#endif
+    if constexpr (DISTANCE > 1) return sum_lanes<T, DISTANCE / 2>(v, lanes);
+    else return v[0];
+}
+template <class T> inline T sum(Vec<T> v) { return sum_lanes<T, LANES<T> / 2>(v, std::make_index_sequence<LANES<T>>{}); }
 
 // exp(x) for x <= 0, within 2 ulp; exactly 0 where the result would not be a normal number, and for -inf.
 template <class T> inline Vec<T> exp(Vec<T> x) {
@@ -139,6 +144,7 @@ template <class T> inline Vec<T> log(Vec<T> x) {
 
 #else
 
+template <class T> inline T sum(T x) { return x; }
 template <class T> inline T exp(T x) { return x > Format<T>::least_exponent ? std::exp(x) : T(0); }
 template <class T> inline T log(T x) { return std::log(x); }
 
