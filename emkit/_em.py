@@ -2,9 +2,10 @@
 
 ``step`` goes over blocks, ``climb`` over iterations, ``search`` over starts.
 
-A step costs one pass over the data and gives the objective at the point it started from for free, so no safeguard here ever
-needs a second evaluation. Its price is that the objective of the last image is not known until that image is evaluated too:
-a climb of ``n`` steps makes ``n + 1`` passes, and the number it reports belongs to the parameters it returns.
+A step costs one pass over the data and gives the objective at the point it started from for free, so no safeguard here
+ever needs a second evaluation. Its price is that the objective of the last image is not known until that image is
+evaluated too: a climb of ``n`` steps makes ``n + 1`` passes, and the number it reports belongs to the parameters it
+returns.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from time import perf_counter
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.utils.parallel import Parallel, delayed
 
 from ._accelerate import Accelerator, Plain
@@ -23,16 +25,17 @@ from ._charts import pack, unpack
 from ._executors import Run, one_blas_thread, serial, workers
 from ._model import Ascent, Data, Degenerate, Model, Params, Stats, add
 
+Array = NDArray[Any]
 T = TypeVar("T")
 Watch = Callable[[int, int, float], None]
 
 
-class FitFailed(ValueError):
+class FitFailedError(ValueError):
     """No start led anywhere; the message says why each failed."""
 
 
 def total(stats: Iterable[T]) -> T:
-    """Add pairwise, in the order given: partial sums of 1, 2, 4, ... blocks are held, like the digits of a binary counter."""
+    """Add pairwise, in the order given, holding partial sums like the digits of a binary counter."""
     partial_sums: list[tuple[int, T]] = []
     for item in stats:
         count = 1
@@ -65,10 +68,10 @@ def step(model: Model, blocks: Sequence[Data], params: Params, *, run: Run[Stats
 class Pace:
     """What consecutive EM steps tell of the way ahead.
 
-    Near an optimum an EM step leaves a share ``rho`` of the distance and ``rho^2`` of the gap in the objective; ``rho``, the fraction of
-    missing information, is the ratio of successive step lengths. Right after an extrapolation fast directions dominate
-    and the ratio is too small, so the largest of the last four is believed. A ratio of 1 or more means that the climb is leaving a
-    saddle: then nothing can be said, and the gap is infinite.
+    Near an optimum an EM step leaves a share ``rho`` of the distance and ``rho^2`` of the gap in the objective;
+    ``rho``, the fraction of missing information, is the ratio of successive step lengths. Right after an extrapolation
+    fast directions dominate and the ratio is too small, so the largest of the last four is believed. A ratio of 1 or
+    more means that the climb is leaving a saddle: then nothing can be said, and the gap is infinite.
     """
 
     def __init__(self, resolution: float) -> None:
@@ -79,7 +82,7 @@ class Pace:
         self._length = 0.0
 
     def observe(self, x: Array, gx: Array, gain: float | None, slack: float) -> None:
-        """Take in the step from ``x`` to ``gx``, and what the EM step that led to ``x`` gained (None: no EM step did)."""
+        """Take in the step from ``x`` to ``gx``, and the gain of the EM step that led to ``x`` (None: none did)."""
         previous, self._length = self._length, float(np.linalg.norm(gx - x))
         if gain is None:
             return
@@ -106,27 +109,30 @@ def climb(
 ) -> Ascent:
     """Iterate the EM map, accelerated, from ``params`` to a named status.
 
-    Every point is evaluated by the step that leaves it. A proposal of the accelerator that lowers the objective, or has no
-    answer, is dropped for the last image; the objective never falls beyond rounding, and the last step is plain EM.
+    Every point is evaluated by the step that leaves it. A proposal of the accelerator that lowers the objective, or has
+    no answer, is dropped for the last image; the objective never falls beyond rounding, and the last step is plain EM.
     """
     accelerator, resolution = accelerate(), model.resolution(blocks[0])
     pace = Pace(resolution)
     history: list[float] = []
     here: tuple[Params, Step] | None = None  # the last accepted point
-    point, x, gx, plain, n_steps = params, pack(params, model.charts), None, True, 0
+    point, plain, n_steps = params, True, 0
+    x = gx = pack(params, model.charts)
     try:
         while True:
             turn = _try(model, blocks, point, run)
             slack = resolution * abs(here[1].objective) if here else 0.0
-            if isinstance(turn, str) or (here and turn.objective < here[1].objective - slack):
-                if here is None:
-                    raise Degenerate(turn)
-                if plain:  # the EM map itself failed, or fell
-                    status, reason = ("degenerate", turn) if isinstance(turn, str) else ("stalled", "an EM step lowered the objective")
+            if here is None and isinstance(turn, str):
+                raise Degenerate(turn)
+            if here is not None and (isinstance(turn, str) or turn.objective < here[1].objective - slack):
+                if plain:  # the EM map itself has no answer, or fell
+                    fell = ("stalled", "an EM step lowered the objective")
+                    status, reason = ("degenerate", turn) if isinstance(turn, str) else fell
                     break
                 accelerator.reject()
                 point, x, plain, n_steps = here[1].image, gx, True, n_steps + 1
                 continue
+            assert isinstance(turn, Step)
             gx = pack(turn.image, model.charts)
             pace.observe(x, gx, turn.objective - here[1].objective if here and plain else None, slack)
             here = (point, turn)
@@ -137,7 +143,10 @@ def climb(
                 status, reason = "converged", ""
                 break
             if pace.idle >= _IDLE:
-                status, reason = "stalled", "the objective no longer changes beyond rounding, but the steps do not shrink"
+                status, reason = (
+                    "stalled",
+                    "the objective no longer changes beyond rounding, but the steps do not shrink",
+                )
                 break
             if n_steps >= max_iter:
                 status, reason = "max_iter", f"stopped after max_iter={max_iter} steps"
@@ -145,11 +154,13 @@ def climb(
             n_steps += 1
             proposal = accelerator.propose(x, gx) if n_steps < max_iter else None  # the last step is plain
             plain = proposal is None or not np.isfinite(proposal).all()
-            point, x = (turn.image, gx) if plain else (unpack(proposal, model.charts, turn.image), proposal)
+            x = gx if proposal is None or plain else proposal
+            point = turn.image if plain else unpack(x, model.charts, turn.image)
     except KeyboardInterrupt:
         if here is None:
             raise
         status, reason = "stopped", "interrupted"
+    assert here is not None
     point, turn = here
     collapsed = None if status == "stopped" else model.degenerate(point, turn.stats)
     if collapsed is not None:
@@ -175,9 +186,11 @@ class Search(NamedTuple):
 
 # So many steps in a row without a gain end a climb that does not otherwise converge.
 _IDLE = 5
-# The race: how many start, how many EM steps each rung gives them before the lower half drops out, how many climb to the end.
+# The race: how many start, how many EM steps each rung gives them before the lower half drops out, how many climb to
+# the end.
 _RACERS, _RUNGS, _FINALISTS = 12, (3, 6), 3
-# A climb that takes longer than this, in seconds, is worth the price (some 20 ms) of handing the next ones to other workers.
+# A climb that takes longer than this, in seconds, is worth the price (some 20 ms) of handing the next ones to other
+# workers.
 _WORTH_SHARING = 0.1
 
 
@@ -193,9 +206,10 @@ def search(
 ) -> Search:
     """Climb from several starts and keep the best regular solution; a start that fails is recorded, not fatal.
 
-    An integer ``n_init`` is that many full climbs. "auto" is a race: many starts take a few steps on a bounded sample of the
-    data, the lower half drops out at each rung, and the last few are climbed on all of it. ``first``, if given, is the first
-    start (with "auto" the only one); the others are the model's own, each from a child of ``seed`` drawn before any work.
+    An integer ``n_init`` is that many full climbs. "auto" is a race: many starts take a few steps on a bounded sample
+    of the data, the lower half drops out at each rung, and the last few are climbed on all of it. ``first``, if given,
+    is the first start (with "auto" the only one); the others are the model's own, each from a child of ``seed`` drawn
+    before any work.
     """
     blocks, sketch = model.split(data), model.sketch(data)
     restarts: list[dict[str, Any]] = []
@@ -221,7 +235,7 @@ def search(
     restarts.sort(key=itemgetter("start"))
     if best is None:
         reasons = "; ".join(f"start {row['start']}: {row['reason']}" for row in restarts)
-        raise FitFailed(f"every start failed ({reasons})")
+        raise FitFailedError(f"every start failed ({reasons})")
     return Search(best, restarts)
 
 
@@ -231,11 +245,12 @@ def _race(
     """Successive halving; those that drop out are recorded."""
     for n_steps in _RUNGS:
         outcomes = _climb_all(model, blocks, starts, n_workers, tol=0.0, max_iter=n_steps, accelerate=Plain)
-        standing = sorted(outcomes, key=lambda i: outcomes[i].objective if isinstance(outcomes[i], Ascent) else -np.inf)
-        places = max(_FINALISTS, len(standing) // 2)
-        for index in standing[:-places]:
-            restarts.append(_fate(index, outcomes[index]) | {"status": "outrun"})
-        starts = {i: outcomes[i].params for i in sorted(standing[-places:]) if isinstance(outcomes[i], Ascent)}
+        running = {index: outcome for index, outcome in outcomes.items() if isinstance(outcome, Ascent)}
+        order = sorted(running, key=lambda index: running[index].objective)
+        places = max(_FINALISTS, len(order) // 2)
+        restarts += [_fate(index, outcome) for index, outcome in outcomes.items() if index not in running]
+        restarts += [_fate(index, running[index]) | {"status": "outrun", "reason": ""} for index in order[:-places]]
+        starts = {index: running[index].params for index in sorted(order[-places:])}
     return starts
 
 
@@ -288,7 +303,7 @@ def _equal(one: Any, other: Any) -> bool:
 
 
 def _better(one: Ascent, other: Ascent) -> bool:
-    """Whether a later climb beats an earlier one: a regular solution a degenerate one, otherwise by more than rounding."""
+    """Whether a later climb beats an earlier one: regular before degenerate, then higher by more than rounding."""
     if (one.status == "degenerate") != (other.status == "degenerate"):
         return other.status == "degenerate"
     return one.objective > other.objective + 1e-9 * abs(other.objective)

@@ -1,7 +1,7 @@
 """EMMixin: what every estimator shares. The only file that knows scikit-learn's lifecycle.
 
-An estimator adds its constructor and three hooks: ``_model`` (constructor parameters to a frozen model), ``_publish`` (parameters to
-fitted attributes) and ``_recall`` (its inverse). From there data flow one way::
+An estimator adds its constructor and three hooks: ``_model`` (constructor parameters to a frozen model), ``_publish``
+(parameters to fitted attributes) and ``_recall`` (its inverse). From there data flow one way::
 
     fit -> check -> model.prepare -> search (starts) -> climb (iterations) -> step (blocks) -> model.expect -> kernel
         -> model.restore -> _publish
@@ -19,7 +19,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from ._accelerate import ACCELERATORS
-from ._em import FitFailed, Search, Watch, search
+from ._em import FitFailedError, Search, Watch, search
 from ._executors import count_workers, one_blas_thread, workers
 from ._model import Model, Params
 from ._validation import (
@@ -120,7 +120,8 @@ class EMMixin:
         weight = check_weight(sample_weight, len(X))
         if warm and n_features != X.shape[1]:
             raise ValueError(
-                f"X has {X.shape[1]} features, but warm_start=True continues a fit with {n_features}; set warm_start=False"
+                f"X has {X.shape[1]} features, but warm_start=True continues a fit with {n_features}; "
+                "set warm_start=False"
             )
         self._check_start(X)
         model = self._model()
@@ -138,7 +139,7 @@ class EMMixin:
                 accelerate=ACCELERATORS[self.acceleration],
                 watch=self._watch(),
             )
-        except FitFailed as error:
+        except FitFailedError as error:
             raise ValueError(f"{type(self).__name__}: {error}") from error
         self._record(found)
         self.lower_bounds_ = self.history_ / (len(X) if weight is None else weight.sum())
@@ -248,4 +249,6 @@ class EMMixin:
         if self.status_ == "degenerate":
             return float("inf")
         n_parameters = self._model().n_parameters(self._recall())
-        return -2.0 * float(log_density.sum()) + n_parameters * (np.log(len(log_density)) if penalty is None else penalty)
+        return -2.0 * float(log_density.sum()) + n_parameters * (
+            np.log(len(log_density)) if penalty is None else penalty
+        )

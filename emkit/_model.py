@@ -41,7 +41,7 @@ class Degenerate(ArithmeticError):
 def add(left: Tree, right: Tree) -> Tree:
     """Add statistics field by field."""
     if isinstance(left, tuple) and hasattr(left, "_make"):
-        return left._make(map(add, left, right))  # type: ignore[no-any-return, arg-type, call-overload]
+        return left._make(map(add, left, right))  # type: ignore[no-any-return, call-overload]
     return left + right  # type: ignore[no-any-return, operator]
 
 

@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_info
 from emkit import EMGaussianMixture
 from emkit._accelerate import ACCELERATORS, Plain, Squarem
 from emkit._charts import Real
-from emkit._em import FitFailed, climb, search, total
+from emkit._em import FitFailedError, climb, search, total
 from emkit._executors import count_workers, workers
 from emkit._model import Degenerate, Model
 
@@ -172,7 +172,7 @@ def test_a_failing_start_is_recorded_not_fatal():
 
 
 def test_if_all_starts_fail_so_does_the_fit_and_says_why():
-    with pytest.raises(FitFailed, match=r"start 0: 3\.0 is over the cliff"):
+    with pytest.raises(FitFailedError, match=r"start 0: 3\.0 is over the cliff"):
         hunt(Hill((0.5,), cliff=2.0, starts=(3.0,)), 3)
 
 
@@ -198,7 +198,8 @@ def test_sums_are_pairwise_and_in_order():
     assert total(iter(numbers)) == eight + (four + a[12])
 
 
-# Real models -----------------------------------------------------------------------------------------------------------
+# Real models
+# -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shape", ["full", "tied", "diag", "spherical"])

@@ -4,6 +4,7 @@ import importlib
 import inspect
 import pickle
 import pkgutil
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -67,7 +68,7 @@ def test_statistics_are_additive(name, seed):
     whole = model.expect(params, data)
     rng = np.random.default_rng(seed)
     edges = [0, *sorted(rng.choice(np.arange(1, len(data.X)), 3, replace=False)), len(data.X)]
-    parts = [model.law.block(data, slice(a, b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    parts = [model.law.block(data, slice(a, b)) for a, b in pairwise(edges)]
     assert_close(total(model.expect(params, part) for part in parts), whole, rtol=tolerance(name), atol=tolerance(name))
 
 

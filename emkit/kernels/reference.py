@@ -7,7 +7,7 @@ Names shared by the kernels of this module, for ``n`` rows, ``d`` columns and ``
 
 ==============  ====================================================================================================
 ``X``           (n, d) float32 or float64, any strides: the user's data, in the user's units
-``weight``      (n,) float64 or None: how often each row counts; a row of weight 0 is never looked at
+``weight``      (n,) float64 or None: how often each row counts; a row of weight 0 adds nothing, whatever it holds
 ``center``      (d,) subtracted from every row ...
 ``scale``       (d,) ... and then divided by: ``z = (x - center) / scale``; all parameters live in these coordinates
 ``log_weights`` (K,) logarithms of the mixing weights; -inf switches a component off
@@ -30,41 +30,60 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-Distances = Callable[[Array], Array]
+LogJoint = Callable[[Array], Array]
 
 LOG_2PI = float(np.log(2.0 * np.pi))
 # Far outside the data a squared distance overflows; this is as improbable as a row can be.
 LOWEST_LOG_PROB = -1e300
+# Rows are brought this close: the sum of their squares is then finite.
+FARTHEST = 1e140
 
 
 def chunks(X: Array, weight: Array | None, center: Array, scale: Array, width: int) -> Iterator[tuple[slice, Array, Array]]:
-    """Standardised pieces of X small enough to stay in cache: (rows, z, weight of each row)."""
-    size = max(128, 262_144 // max(8, width))
+    """Standardised pieces of X small enough to stay in cache: (rows, z, weight of each row), with ``z`` (d, rows).
+
+    A column lies in one piece, because NumPy is slow at many short rows. All pieces share their memory.
+    """
+    size = max(128, 32_768 // width)
+    buffer = np.empty((len(center), size))
     for begin in range(0, len(X), size):
         rows = slice(begin, min(begin + size, len(X)))
-        z = (X[rows].astype(np.float64) - center) / scale
-        count = np.ones(len(z)) if weight is None else weight[rows]
-        if weight is not None:
-            z[count == 0.0] = 0.0
-        yield rows, z, count
+        z = buffer[:, : rows.stop - begin]
+        with np.errstate(over="ignore", invalid="ignore"):
+            np.subtract(X[rows].T, center[:, None], out=z)
+            z /= scale[:, None]
+        np.fmax(z, -FARTHEST, out=z)
+        np.fmin(z, FARTHEST, out=z)
+        yield rows, z, np.ones(z.shape[1]) if weight is None else weight[rows]
 
 
 def posterior(log_joint: Array) -> tuple[Array, Array]:
-    """Turn (n, K) joint log-probabilities into log-densities (n,) and, in place, responsibilities (n, K)."""
-    np.maximum(log_joint, LOWEST_LOG_PROB, out=log_joint, where=log_joint != -np.inf)
-    highest = log_joint.max(axis=1)
-    log_joint -= highest[:, None]
+    """Turn (K, n) joint log-probabilities into log-densities (n,) and, in place, responsibilities (K, n)."""
+    highest = np.maximum(log_joint.max(axis=0), LOWEST_LOG_PROB)
+    log_joint -= highest
     resp = np.exp(log_joint, out=log_joint)
-    total = resp.sum(axis=1)
-    resp /= total[:, None]
+    total = np.maximum(resp.sum(axis=0), 1.0)  # less than 1 only if every component is switched off
+    resp /= total
     return highest + np.log(total), resp
+
+
+def _guarded(log_joint: LogJoint, log_weights: Array) -> LogJoint:
+    """Never below the lowest, but for components that are switched off."""
+    floor = np.where(log_weights == -np.inf, -np.inf, LOWEST_LOG_PROB)[:, None]
+
+    def guarded(z: Array) -> Array:
+        with np.errstate(over="ignore", invalid="ignore"):
+            joint = log_joint(z)
+        return np.fmax(joint, floor, out=joint)
+
+    return guarded
 
 
 def _infer(
     X: Array,
     center: Array,
     scale: Array,
-    log_joint: Distances,
+    log_joint: LogJoint,
     n_components: int,
     log_density: Array | None,
     responsibilities: Array | None,
@@ -73,30 +92,34 @@ def _infer(
     for rows, z, _ in chunks(X, None, center, scale, len(center) + n_components):
         joint = log_joint(z)
         if labels is not None:
-            labels[rows] = joint.argmax(axis=1)
+            labels[rows] = joint.argmax(axis=0)
+        if log_density is None and responsibilities is None:
+            continue
         density, resp = posterior(joint)
         if log_density is not None:
             log_density[rows] = density
         if responsibilities is not None:
-            responsibilities[rows] = resp
+            responsibilities[rows] = resp.T
 
 
 # Full covariances -----------------------------------------------------------------------------------------------------
 
 
-def _full_log_joint(log_weights: Array, means: Array, cholesky: Array) -> Distances:
+def _full_log_joint(log_weights: Array, means: Array, cholesky: Array) -> LogJoint:
     d = means.shape[1]
     whiten = np.linalg.inv(cholesky)
     constant = log_weights - np.log(np.diagonal(cholesky, axis1=1, axis2=2)).sum(axis=1) - 0.5 * d * LOG_2PI
 
     def log_joint(z: Array) -> Array:
-        joint = np.empty((len(z), len(means)))
+        joint, deviation, y = np.empty((len(means), z.shape[1])), np.empty_like(z), np.empty_like(z)
         for k, mean in enumerate(means):
-            y = (z - mean) @ whiten[k].T
-            joint[:, k] = constant[k] - 0.5 * np.einsum("ij,ij->i", y, y)
+            np.subtract(z, mean[:, None], out=deviation)
+            np.matmul(whiten[k], deviation, out=y)
+            y *= y
+            joint[k] = constant[k] - 0.5 * y.sum(axis=0)
         return joint
 
-    return log_joint
+    return _guarded(log_joint, log_weights)
 
 
 def expect_full(
@@ -109,13 +132,14 @@ def expect_full(
     for _, z, count in chunks(X, weight, center, scale, d + K):
         density, resp = posterior(log_joint(z))
         loglik += float(count @ density)
-        resp *= count[:, None]
-        counts += resp.sum(axis=0)
+        resp *= count
+        counts += resp.sum(axis=1)
+        deviation, weighted = np.empty_like(z), np.empty_like(z)
         for k, mean in enumerate(means):
-            deviation = z - mean
-            weighted = deviation * resp[:, k, None]
-            firsts[k] += weighted.sum(axis=0)
-            seconds[k] += weighted.T @ deviation
+            np.subtract(z, mean[:, None], out=deviation)
+            np.multiply(deviation, resp[k], out=weighted)
+            firsts[k] += weighted.sum(axis=1)
+            seconds[k] += weighted @ deviation.T
     return loglik, counts, firsts, 0.5 * (seconds + seconds.transpose(0, 2, 1))
 
 
@@ -138,21 +162,22 @@ def infer_full(
 # One covariance for all components --------------------------------------------------------------------------------------
 
 
-def _tied_log_joint(log_weights: Array, means: Array, cholesky: Array) -> Distances:
+def _tied_log_joint(log_weights: Array, means: Array, cholesky: Array) -> LogJoint:
     d = means.shape[1]
-    whiten = np.linalg.inv(cholesky).T
+    whiten = np.linalg.inv(cholesky)
     constant = log_weights - np.log(np.diagonal(cholesky)).sum() - 0.5 * d * LOG_2PI
-    white_means = means @ whiten
+    white_means = means @ whiten.T
 
     def log_joint(z: Array) -> Array:
-        y = z @ whiten  # once for all components
-        joint = np.empty((len(z), len(means)))
+        y = whiten @ z  # once for all components
+        joint, deviation = np.empty((len(means), z.shape[1])), np.empty_like(z)
         for k, mean in enumerate(white_means):
-            deviation = y - mean
-            joint[:, k] = constant[k] - 0.5 * np.einsum("ij,ij->i", deviation, deviation)
+            np.subtract(y, mean[:, None], out=deviation)
+            deviation *= deviation
+            joint[k] = constant[k] - 0.5 * deviation.sum(axis=0)
         return joint
 
-    return log_joint
+    return _guarded(log_joint, log_weights)
 
 
 def expect_tied(
@@ -165,10 +190,12 @@ def expect_tied(
     for _, z, count in chunks(X, weight, center, scale, d + K):
         density, resp = posterior(log_joint(z))
         loglik += float(count @ density)
-        resp *= count[:, None]
-        counts += resp.sum(axis=0)
+        resp *= count
+        counts += resp.sum(axis=1)
+        deviation = np.empty_like(z)
         for k, mean in enumerate(means):
-            firsts[k] += resp[:, k] @ (z - mean)
+            np.subtract(z, mean[:, None], out=deviation)
+            firsts[k] += deviation @ resp[k]
     return loglik, counts, firsts
 
 
@@ -191,20 +218,20 @@ def infer_tied(
 # Diagonal and spherical covariances -------------------------------------------------------------------------------------
 
 
-def _diag_log_joint(log_weights: Array, means: Array, variances: Array) -> Distances:
+def _diag_log_joint(log_weights: Array, means: Array, variances: Array) -> LogJoint:
     d = means.shape[1]
     constant = log_weights - 0.5 * np.log(variances).sum(axis=1) - 0.5 * d * LOG_2PI
     precision = 1.0 / variances
 
     def log_joint(z: Array) -> Array:
-        joint = np.empty((len(z), len(means)))
+        joint, deviation = np.empty((len(means), z.shape[1])), np.empty_like(z)
         for k, mean in enumerate(means):
-            deviation = z - mean
+            np.subtract(z, mean[:, None], out=deviation)
             deviation *= deviation
-            joint[:, k] = constant[k] - 0.5 * (deviation @ precision[k])
+            joint[k] = constant[k] - 0.5 * (precision[k] @ deviation)
         return joint
 
-    return log_joint
+    return _guarded(log_joint, log_weights)
 
 
 def expect_diag(
@@ -217,13 +244,14 @@ def expect_diag(
     for _, z, count in chunks(X, weight, center, scale, d + K):
         density, resp = posterior(log_joint(z))
         loglik += float(count @ density)
-        resp *= count[:, None]
-        counts += resp.sum(axis=0)
+        resp *= count
+        counts += resp.sum(axis=1)
+        deviation = np.empty_like(z)
         for k, mean in enumerate(means):
-            deviation = z - mean
-            firsts[k] += resp[:, k] @ deviation
+            np.subtract(z, mean[:, None], out=deviation)
+            firsts[k] += deviation @ resp[k]
             deviation *= deviation
-            seconds[k] += resp[:, k] @ deviation
+            seconds[k] += deviation @ resp[k]
     return loglik, counts, firsts, seconds
 
 
