@@ -23,7 +23,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from ._accelerate import Accelerator, Plain
 from ._charts import pack, unpack
 from ._executors import Run, one_blas_thread, serial, workers
-from ._model import Ascent, Data, Degenerate, Model, Params, Stats, add
+from ._model import Ascent, Data, Degenerate, Model, Params, Rounding, Stats, add
 
 Array = NDArray[Any]
 T = TypeVar("T")
@@ -74,26 +74,26 @@ class Pace:
     more means that the climb is leaving a saddle: then nothing can be said, and the gap is infinite.
     """
 
-    def __init__(self, resolution: float) -> None:
+    def __init__(self, rounding: Rounding) -> None:
         self.rate, self.gap = np.nan, np.inf
         self.idle = 0  # steps in a row that neither gained beyond rounding nor grew
-        self._resolution = resolution
+        self._rounding = rounding
         self._ratios: list[float] = []
         self._length = 0.0
 
-    def observe(self, x: Array, gx: Array, gain: float | None, slack: float) -> None:
+    def observe(self, x: Array, gx: Array, gain: float | None) -> None:
         """Take in the step from ``x`` to ``gx``, and the gain of the EM step that led to ``x`` (None: none did)."""
         previous, self._length = self._length, float(np.linalg.norm(gx - x))
         if gain is None:
             return
-        if self._length <= self._resolution * float(np.linalg.norm(x)):  # nothing moves beyond rounding: a fixed point
+        if self._length <= self._rounding.step * float(np.linalg.norm(x)):  # a fixed point: nothing moves
             self.rate, self.gap = self.rate if self._ratios else 0.0, 0.0
             return
         self._ratios = [*self._ratios[-3:], self._length / previous if previous > 0.0 else 1.0]
         self.rate = max(self._ratios)
         kept = self.rate**2
         self.gap = np.inf if kept >= 1.0 or len(self._ratios) < 2 else max(gain, 0.0) * kept / (1.0 - kept)
-        self.idle = 0 if gain > slack else self.idle + int(self._length <= previous)
+        self.idle = 0 if gain > self._rounding.objective else self.idle + int(self._length <= previous)
 
 
 def climb(
@@ -112,8 +112,9 @@ def climb(
     Every point is evaluated by the step that leaves it. A proposal of the accelerator that lowers the objective, or has
     no answer, is dropped for the last image; the objective never falls beyond rounding, and the last step is plain EM.
     """
-    accelerator, resolution = accelerate(), model.resolution(blocks[0])
-    pace = Pace(resolution)
+    accelerator = accelerate()
+    rounding = Rounding(sum(model.rounding(block).objective for block in blocks), model.rounding(blocks[0]).step)
+    pace = Pace(rounding)
     history: list[float] = []
     here: tuple[Params, Step] | None = None  # the last accepted point
     point, plain, n_steps = params, True, 0
@@ -121,10 +122,9 @@ def climb(
     try:
         while True:
             turn = _try(model, blocks, point, run)
-            slack = resolution * abs(here[1].objective) if here else 0.0
             if here is None and isinstance(turn, str):
                 raise Degenerate(turn)
-            if here is not None and (isinstance(turn, str) or turn.objective < here[1].objective - slack):
+            if here is not None and (isinstance(turn, str) or turn.objective < here[1].objective - rounding.objective):
                 if plain:  # the EM map itself has no answer, or fell
                     fell = ("stalled", "an EM step lowered the objective")
                     status, reason = ("degenerate", turn) if isinstance(turn, str) else fell
@@ -134,12 +134,12 @@ def climb(
                 continue
             assert isinstance(turn, Step)
             gx = pack(turn.image, model.charts)
-            pace.observe(x, gx, turn.objective - here[1].objective if here and plain else None, slack)
+            pace.observe(x, gx, turn.objective - here[1].objective if here and plain else None)
             here = (point, turn)
             history.append(turn.objective)
             if watch is not None:
                 watch(n_steps, len(history), turn.objective)
-            if plain and pace.gap <= max(tol, slack):
+            if plain and pace.gap <= max(tol, rounding.objective):
                 status, reason = "converged", ""
                 break
             if pace.idle >= _IDLE:
@@ -222,8 +222,11 @@ def search(
             except (Degenerate, np.linalg.LinAlgError) as error:
                 restarts.append(_fate(index, error))
                 continue
-            if not any(_equal(start, other) for i, other in starts.items() if i < index):
+            twin = next((i for i, other in starts.items() if i < index and _equal(start, other)), None)
+            if twin is None:
                 starts[index] = start
+            else:
+                restarts.append(_fate(index, Degenerate(f"the same as start {twin}")) | {"status": "duplicate"})
         if n_init == "auto" and len(starts) > _FINALISTS:
             starts = _race(model, model.split(sketch), starts, restarts, n_workers)
         outcomes = _climb_all(model, blocks, starts, n_workers, **climbing)

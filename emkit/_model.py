@@ -45,6 +45,13 @@ def add(left: Tree, right: Tree) -> Tree:
     return left + right  # type: ignore[no-any-return, operator]
 
 
+class Rounding(NamedTuple):
+    """Differences that mean nothing in the arithmetic of a model."""
+
+    objective: float  # in nats
+    step: float  # length of a step in free coordinates, relative to the length of the point
+
+
 class Model(ABC):
     """A family of models: frozen, picklable, made of hyperparameters; it never holds data or parameters."""
 
@@ -76,6 +83,10 @@ class Model(ABC):
     @abstractmethod
     def prior(self, params: Params) -> Stats:
         """Imaginary data, one more addend; its log-likelihood is the log prior."""
+
+    @abstractmethod
+    def rounding(self, data: Data) -> Rounding:
+        """Tell what differences are nothing but rounding."""
 
     # Prediction: one frame, cut into portions, each filled by itself.
 
@@ -120,10 +131,6 @@ class Model(ABC):
     def degenerate(self, params: Params, stats: Stats) -> str | None:
         """Name what has collapsed (a component, a state), or None for a regular solution."""
         return None
-
-    def resolution(self, data: Data) -> float:
-        """Smallest relative change of the objective that is not rounding."""
-        return 1e-12
 
 
 class Emission(ABC):

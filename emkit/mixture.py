@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from ._blocks import Rows, cuts, sample
 from ._charts import Simplex
 from ._mixin import EMMixin
-from ._model import Charts, Model, add
+from ._model import Charts, Model, Rounding, add
 from ._starts import greedy_seeds, partition, random_seeds, soften, whiten
 from ._validation import NOTHING, ArrayLike, Interval, Options, Rules, spawn
 from .emissions.gaussian import SHAPES, Gaussian, Gaussians, Sums
@@ -222,9 +222,12 @@ class Mixture(Model):
                 )
         return self.law.collapsed(params.law, stats.law, total)
 
-    def resolution(self, data: Rows) -> float:
-        """Float32 rows are multiplied in float32."""
-        return 1e-12 if data.X.dtype == np.float64 else 1e-8
+    def rounding(self, data: Rows) -> Rounding:
+        """Errors of single rows add up like a random walk where rows are multiplied in float32, hardly in float64."""
+        size = data.X.shape[1] + abs(data.log_unit)
+        if data.X.dtype == np.float64:
+            return Rounding(1e-12 * size * data.total, 1e-12)
+        return Rounding(1e-6 * size * np.sqrt(data.total), 1e-6)
 
     def n_parameters(self, params: Parts) -> int:
         """Free parameters: weights, means, covariances."""

@@ -17,7 +17,7 @@ from emkit._accelerate import ACCELERATORS, Plain, Squarem
 from emkit._charts import Real
 from emkit._em import FitFailedError, climb, search, total
 from emkit._executors import count_workers, workers
-from emkit._model import Degenerate, Model
+from emkit._model import Degenerate, Model, Rounding
 
 
 class Point(NamedTuple):
@@ -61,6 +61,9 @@ class Hill(Model):
 
     def prior(self, params):
         return Height(0.0, np.zeros(len(params.at)))
+
+    def rounding(self, data):
+        return Rounding(1e-12, 1e-12)
 
     def frame(self, params, X): ...
     def outputs(self, data, wanted): ...

@@ -1,7 +1,7 @@
 """Every kernel in plain NumPy: the specification of the compiled ones, and what runs where none could be built.
 
-A kernel is a function of arrays that returns sums (``expect_*``) or fills the arrays it is given (``infer_*``). It keeps
-no state, never writes to its input and knows nothing of estimators.
+A kernel is a function of arrays that returns sums (``expect_*``) or fills the arrays it is given (``infer_*``). It
+keeps no state, never writes to its input and knows nothing of estimators.
 
 Names shared by the kernels of this module, for ``n`` rows, ``d`` columns and ``K`` components:
 
@@ -14,9 +14,10 @@ Names shared by the kernels of this module, for ``n`` rows, ``d`` columns and ``
 ``means``       (K, d)
 ==============  ====================================================================================================
 
-``expect_*`` return ``(loglik, counts, firsts, seconds)``: the weighted log-likelihood of ``z``, and per component the sums of
-``r``, ``r (z - mean)`` and ``r (z - mean)(z - mean)'`` (whatever part of it the covariance shape needs), with ``r`` the
-responsibility times the weight. Centred on the current means, the sums do not cancel however far the data lie from the origin.
+``expect_*`` return ``(loglik, counts, firsts, seconds)``: the weighted log-likelihood of ``z``, and per component the
+sums of ``r``, ``r (z - mean)`` and ``r (z - mean)(z - mean)'`` (whatever part of it the covariance shape needs), with
+``r`` the responsibility times the weight. Centred on the current means, the sums do not cancel however far the data
+lie from the origin.
 
 ``infer_*`` fill whichever of ``log_density`` (n,), ``responsibilities`` (n, K) and ``labels`` (n,) int64 is not None.
 """
@@ -39,7 +40,9 @@ LOWEST_LOG_PROB = -1e300
 FARTHEST = 1e140
 
 
-def chunks(X: Array, weight: Array | None, center: Array, scale: Array, width: int) -> Iterator[tuple[slice, Array, Array]]:
+def chunks(
+    X: Array, weight: Array | None, center: Array, scale: Array, width: int
+) -> Iterator[tuple[slice, Array, Array]]:
     """Standardised pieces of X small enough to stay in cache: (rows, z, weight of each row), with ``z`` (d, rows).
 
     A column lies in one piece, because NumPy is slow at many short rows. All pieces share their memory.
@@ -159,7 +162,7 @@ def infer_full(
     _infer(X, center, scale, log_joint, len(means), log_density, responsibilities, labels)
 
 
-# One covariance for all components --------------------------------------------------------------------------------------
+# One covariance for all components ------------------------------------------------------------------------------------
 
 
 def _tied_log_joint(log_weights: Array, means: Array, cholesky: Array) -> LogJoint:
@@ -183,7 +186,7 @@ def _tied_log_joint(log_weights: Array, means: Array, cholesky: Array) -> LogJoi
 def expect_tied(
     X: Array, weight: Array | None, center: Array, scale: Array, log_weights: Array, means: Array, cholesky: Array
 ) -> tuple[float, Array, Array]:
-    """Sums for one shared covariance; ``cholesky`` (d, d). No ``seconds``: the scatter of the data is the same at every pass."""
+    """Sums for one shared covariance; ``cholesky`` (d, d). No ``seconds``: the data's scatter never changes."""
     K, d = means.shape
     log_joint = _tied_log_joint(log_weights, means, cholesky)
     loglik, counts, firsts = 0.0, np.zeros(K), np.zeros((K, d))
@@ -215,7 +218,7 @@ def infer_tied(
     _infer(X, center, scale, log_joint, len(means), log_density, responsibilities, labels)
 
 
-# Diagonal and spherical covariances -------------------------------------------------------------------------------------
+# Diagonal and spherical covariances -----------------------------------------------------------------------------------
 
 
 def _diag_log_joint(log_weights: Array, means: Array, variances: Array) -> LogJoint:
@@ -280,7 +283,9 @@ def expect_spherical(
     X: Array, weight: Array | None, center: Array, scale: Array, log_weights: Array, means: Array, variances: Array
 ) -> tuple[float, Array, Array, Array]:
     """Sums for spherical covariances; ``variances`` (K,); ``seconds`` (K,), summed over the columns."""
-    loglik, counts, firsts, seconds = expect_diag(X, weight, center, scale, log_weights, means, _columns(variances, means))
+    loglik, counts, firsts, seconds = expect_diag(
+        X, weight, center, scale, log_weights, means, _columns(variances, means)
+    )
     return loglik, counts, firsts, seconds.sum(axis=1)
 
 
@@ -296,6 +301,4 @@ def infer_spherical(
     labels: Array | None,
 ) -> None:
     """Posterior quantities for spherical covariances."""
-    infer_diag(
-        X, center, scale, log_weights, means, _columns(variances, means), log_density, responsibilities, labels
-    )
+    infer_diag(X, center, scale, log_weights, means, _columns(variances, means), log_density, responsibilities, labels)
