@@ -227,8 +227,11 @@ def search(
                 starts[index] = start
             else:
                 restarts.append(_fate(index, Degenerate(f"the same as start {twin}")) | {"status": "duplicate"})
+        interrupted = False
         if n_init == "auto" and len(starts) > _FINALISTS:
-            starts = _race(model, model.split(sketch), starts, restarts, n_workers)
+            starts, interrupted = _race(model, model.split(sketch), starts, restarts, n_workers)
+        if interrupted:  # one step on all the data, so that what is returned has an objective
+            climbing["max_iter"] = 1
         outcomes = _climb_all(model, blocks, starts, n_workers, **climbing)
     restarts.extend(_fate(index, outcome) for index, outcome in outcomes.items())
     best: Ascent | None = None
@@ -236,6 +239,8 @@ def search(
         if isinstance(outcome, Ascent) and (best is None or _better(outcome, best)):
             best = outcome
     restarts.sort(key=itemgetter("start"))
+    if best is not None and interrupted:
+        best = best._replace(status="stopped", reason="interrupted")
     if best is None:
         reasons = "; ".join(f"start {row['start']}: {row['reason']}" for row in restarts)
         raise FitFailedError(f"every start failed ({reasons})")
@@ -244,17 +249,20 @@ def search(
 
 def _race(
     model: Model, blocks: Sequence[Data], starts: dict[int, Params], restarts: list[dict[str, Any]], n_workers: int
-) -> dict[int, Params]:
-    """Successive halving; those that drop out are recorded."""
+) -> tuple[dict[int, Params], bool]:
+    """Successive halving: the finalists, and whether the user interrupted; those that drop out are recorded."""
     for n_steps in _RUNGS:
         outcomes = _climb_all(model, blocks, starts, n_workers, tol=0.0, max_iter=n_steps, accelerate=Plain)
         running = {index: outcome for index, outcome in outcomes.items() if isinstance(outcome, Ascent)}
         order = sorted(running, key=lambda index: running[index].objective)
-        places = max(_FINALISTS, len(order) // 2)
+        interrupted = any(map(_stopped, outcomes.values()))
+        places = 1 if interrupted else max(_FINALISTS, len(order) // 2)
         restarts += [_fate(index, outcome) for index, outcome in outcomes.items() if index not in running]
         restarts += [_fate(index, running[index]) | {"status": "outrun", "reason": ""} for index in order[:-places]]
         starts = {index: running[index].params for index in sorted(order[-places:])}
-    return starts
+        if interrupted:
+            break
+    return starts, interrupted
 
 
 def _climb_all(
@@ -275,7 +283,10 @@ def _climb_all(
     rest = [index for index in starts if index not in outcomes]
     if rest:
         parallel = Parallel(n_jobs=n_workers, prefer="threads")
-        found = parallel(delayed(_attempt)(model, blocks, starts[index], **climbing) for index in rest)
+        try:
+            found = parallel(delayed(_attempt)(model, blocks, starts[index], **climbing) for index in rest)
+        except KeyboardInterrupt:  # what is finished is kept
+            found = [Degenerate("interrupted") for _ in rest]
         outcomes.update(zip(rest, found, strict=True))
     return outcomes
 

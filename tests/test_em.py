@@ -170,7 +170,7 @@ def hunt(model, n_init, **settings):
 def test_a_failing_start_is_recorded_not_fatal():
     found = hunt(Hill((0.5,), cliff=2.0, starts=(1.0, 1.5, 3.0)), 12)
     fates = {row["status"] for row in found.restarts}
-    assert fates == {"converged", "failed"}
+    assert fates == {"converged", "failed", "duplicate"}
     assert all("cliff" in row["reason"] for row in found.restarts if row["status"] == "failed")
 
 
@@ -190,7 +190,14 @@ def test_an_interrupt_keeps_the_best_point_and_stops_the_search():
     found = hunt(Interrupted((0.9,), starts=(1.0, 2.0, 4.0)), 20)
     assert found.best.status == "stopped"
     assert found.best.params.at[0] >= 0.3
-    assert len(found.restarts) == 1
+    assert [row["status"] for row in found.restarts].count("stopped") == 1
+    assert {row["status"] for row in found.restarts} == {"stopped", "duplicate"}
+
+
+def test_an_interrupt_during_the_race_keeps_the_leader():
+    found = hunt(Interrupted((0.2,), starts=(1.0, 2.0, 4.0, 8.0, 16.0)), "auto")
+    assert found.best.status == "stopped"
+    assert found.best.params.at[0] >= 0.3
 
 
 def test_sums_are_pairwise_and_in_order():
