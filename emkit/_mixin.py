@@ -24,7 +24,6 @@ from ._executors import count_workers, one_blas_thread, workers
 from ._model import Model, Params
 from ._validation import (
     FLAG,
-    JOBS,
     NOTHING,
     SEED,
     Interval,
@@ -57,6 +56,7 @@ class EMMixin:
     n_jobs: int | None
     random_state: Any
     verbose: int
+    n_features_in_: int
 
     _rules: ClassVar[Rules] = {
         "tol": (Interval(float, 0.0),),
@@ -64,7 +64,7 @@ class EMMixin:
         "n_init": (Interval(int, 1), Options(("auto",))),
         "acceleration": (Options(tuple(ACCELERATORS)),),
         "warm_start": (FLAG,),
-        "n_jobs": (NOTHING, JOBS),
+        "n_jobs": (NOTHING, Interval(int, 1), Interval(int, -np.inf, -1)),
         "random_state": (NOTHING, SEED),
         "verbose": (FLAG, Interval(int, 0)),
     }
@@ -115,14 +115,13 @@ class EMMixin:
         """
         check_parameters(self, self._rules)
         warm = self.warm_start and hasattr(self, "status_")
-        n_features = getattr(self, "n_features_in_", None)
-        X = check_rows(self, X, reset=True)
-        weight = check_weight(sample_weight, len(X))
-        if warm and n_features != X.shape[1]:
+        if warm and np.shape(X)[1:] not in ((), (self.n_features_in_,)):
             raise ValueError(
-                f"X has {X.shape[1]} features, but warm_start=True continues a fit with {n_features}; "
+                f"X has {np.shape(X)[1]} features, but warm_start=True continues a fit with {self.n_features_in_}; "
                 "set warm_start=False"
             )
+        X = check_rows(self, X, reset=True)
+        weight = check_weight(sample_weight, len(X))
         self._check_start(X)
         model = self._model()
         data = model.prepare(X, weight)
