@@ -69,9 +69,10 @@ class Pace:
     """What consecutive EM steps tell of the way ahead.
 
     Near an optimum an EM step leaves a share ``rho`` of the distance and ``rho^2`` of the gap in the objective;
-    ``rho``, the fraction of missing information, is the ratio of successive step lengths. Right after an extrapolation
-    fast directions dominate and the ratio is too small, so the largest of the last four is believed. A ratio of 1 or
-    more means that the climb is leaving a saddle: then nothing can be said, and the gap is infinite.
+    ``rho``, the fraction of missing information, is the ratio of successive step lengths, and ``rho^2`` that of
+    successive gains. Right after an extrapolation fast directions dominate and the ratios are too small; they grow from
+    one EM step to the next. So the largest of the last four is believed, and only after several EM steps in a row. A
+    ratio of 1 or more means that the climb is leaving a saddle: then nothing can be said, and the gap is infinite.
     """
 
     def __init__(self, rounding: Rounding) -> None:
@@ -80,16 +81,21 @@ class Pace:
         self._rounding = rounding
         self._ratios: list[float] = []
         self._length = 0.0
+        self._gain: float | None = None
 
     def observe(self, x: Array, gx: Array, gain: float | None) -> None:
         """Take in the step from ``x`` to ``gx``, and the gain of the EM step that led to ``x`` (None: none did)."""
         previous, self._length = self._length, float(np.linalg.norm(gx - x))
+        earlier, self._gain = self._gain, gain
         if gain is None:
             return
         if self._length <= self._rounding.step * float(np.linalg.norm(x)):  # a fixed point: nothing moves
             self.rate, self.gap = self.rate if self._ratios else 0.0, 0.0
             return
-        self._ratios = [*self._ratios[-3:], self._length / previous if previous > 0.0 else 1.0]
+        ratio = self._length / previous if previous > 0.0 else 1.0
+        if earlier is not None and earlier > self._rounding.objective:
+            ratio = max(ratio, np.sqrt(max(gain, 0.0) / earlier))
+        self._ratios = [*self._ratios[-3:], ratio]
         self.rate = max(self._ratios)
         kept = self.rate**2
         self.gap = np.inf if kept >= 1.0 or len(self._ratios) < 2 else max(gain, 0.0) * kept / (1.0 - kept)
@@ -117,7 +123,7 @@ def climb(
     pace = Pace(rounding)
     history: list[float] = []
     here: tuple[Params, Step] | None = None  # the last accepted point
-    point, plain, n_steps = params, True, 0
+    point, plain, n_steps, near = params, True, 0, 0
     x = gx = pack(params, model.charts)
     try:
         while True:
@@ -139,7 +145,8 @@ def climb(
             history.append(turn.objective)
             if watch is not None:
                 watch(n_steps, len(history), turn.objective)
-            if plain and pace.gap <= max(tol, rounding.objective):
+            near = near + 1 if plain and pace.gap <= max(tol, rounding.objective) else 0
+            if near > _CONFIRM or (near and pace.gap == 0.0):
                 status, reason = "converged", ""
                 break
             if pace.idle >= _IDLE:
@@ -152,7 +159,10 @@ def climb(
                 status, reason = "max_iter", f"stopped after max_iter={max_iter} steps"
                 break
             n_steps += 1
-            proposal = accelerator.propose(x, gx) if n_steps < max_iter else None  # the last step is plain
+            if near:
+                accelerator = accelerate()  # plain steps for now; should they not confirm, it begins afresh
+            # Plain are the steps that confirm, and the last.
+            proposal = accelerator.propose(x, gx) if n_steps < max_iter and not near else None
             plain = proposal is None or not np.isfinite(proposal).all()
             x = gx if proposal is None or plain else proposal
             point = turn.image if plain else unpack(x, model.charts, turn.image)
@@ -198,11 +208,12 @@ class Search(NamedTuple):
     restarts: list[dict[str, Any]]
 
 
+# So many EM steps in a row must confirm that little is left to gain.
+_CONFIRM = 5
 # So many steps in a row without a gain end a climb that does not otherwise converge.
 _IDLE = 5
-# The race: how many start, how many EM steps each rung gives them before the lower half drops out, how many climb to
-# the end.
-_RACERS, _RUNGS, _FINALISTS = 12, (2, 4), 3
+# The race: how many start; at each rung, how many EM steps they take and how many places there are in the next.
+_RACERS, _RUNGS = 12, ((2, 5), (6, 2))
 # A climb that takes longer than this, in seconds, is worth the price (some 20 ms) of handing the next ones to other
 # workers.
 _WORTH_SHARING = 0.1
@@ -242,7 +253,7 @@ def search(
             else:
                 restarts.append(_fate(index, Degenerate(f"the same as start {twin}")) | {"status": "duplicate"})
         interrupted = False
-        if n_init == "auto" and len(starts) > _FINALISTS:
+        if n_init == "auto" and len(starts) > 1:
             starts, interrupted = _race(model, model.split(sketch), starts, restarts, n_workers)
         if interrupted:  # one step on all the data, so that what is returned has an objective
             climbing["max_iter"] = 1
@@ -265,12 +276,13 @@ def _race(
     model: Model, blocks: Sequence[Data], starts: dict[int, Params], restarts: list[dict[str, Any]], n_workers: int
 ) -> tuple[dict[int, Params], bool]:
     """Successive halving: the finalists, and whether the user interrupted; those that drop out are recorded."""
-    for n_steps in _RUNGS:
+    for n_steps, places in _RUNGS:
         outcomes = _from_each(starts, walk, model, blocks, n_workers, n_steps=n_steps)
         running = {index: outcome for index, outcome in outcomes.items() if isinstance(outcome, Ascent)}
         order = sorted(running, key=lambda index: running[index].objective)
         interrupted = any(map(_stopped, outcomes.values()))
-        places = 1 if interrupted else max(_FINALISTS, len(order) // 2)
+        if interrupted:
+            places = 1
         restarts += [_fate(index, outcome) for index, outcome in outcomes.items() if index not in running]
         restarts += [_fate(index, running[index]) for index in order[:-places]]
         starts = {index: running[index].params for index in sorted(order[-places:])}

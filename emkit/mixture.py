@@ -294,7 +294,7 @@ class EMGaussianMixture(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[m
         Most EM steps of one start. A fit reads the data once more than it makes steps.
     n_init : int or "auto", default="auto"
         Number of full starts; the best regular solution is kept. "auto" races twelve starts on a sample of the rows,
-        and climbs the best three to the end.
+        and climbs the best two to the end.
     init_params : {"k-means++", "kmeans", "random_from_data", "random"}, default="k-means++"
         Seeds by greedy k-means++ on whitened or standardised columns; the same followed by k-means; or random rows
         ("random" means the same: random responsibilities would start on a saddle).
