@@ -176,7 +176,7 @@ class Search(NamedTuple):
 # So many steps in a row without a gain end a climb that does not otherwise converge.
 _IDLE = 5
 # The race: how many start, how many EM steps each rung gives them before the lower half drops out, how many climb to the end.
-_RACERS, _RUNGS, _FINALISTS = 8, (3, 5), 2
+_RACERS, _RUNGS, _FINALISTS = 12, (3, 6), 3
 # A climb that takes longer than this, in seconds, is worth the price (some 20 ms) of handing the next ones to other workers.
 _WORTH_SHARING = 0.1
 

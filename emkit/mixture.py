@@ -129,17 +129,17 @@ class Mixture(Model):
         """Partition the rows around seeds, then take one M-step."""
         z, weight = (data.X - data.center) / data.scale, data.weight
         assert weight is not None  # a sketch is weighted
-        points = z
-        if self.given.means is None:
-            # Neither space is always right: whitening finds clusters that lie along one correlated direction, and drowns them
-            # in many columns of noise.
-            points = whiten(z, weight) if rng.random() < 0.5 else z
-            draw = random_seeds if self.init.startswith("random") else greedy_seeds
+        if self.given.means is not None:
+            points, centres = z, (self.given.means - data.center) / data.scale
+        else:
+            # No recipe is always right: whitening finds clusters that lie along one correlated direction and drowns them in
+            # many columns of noise; seeds far apart find separated clusters and are caught by outliers.
+            recipe = rng.integers(3)
+            points = whiten(z, weight) if recipe == 0 else z
+            draw = random_seeds if self.init.startswith("random") or (recipe == 2 and self.init == "k-means++") else greedy_seeds
             centres = points[draw(points, weight, self.k, rng)]
             if self.init == "kmeans":
                 centres = KMeans(len(centres), init=centres, n_init=1).fit(points, sample_weight=weight).cluster_centers_
-        else:
-            centres = (self.given.means - data.center) / data.scale
         resp = soften(partition(points, centres), weight, len(centres), self.k)
         blank = self.law.blank(self.k, z.shape[1])
         stats = add(self.law.summarize(blank, data, resp), self.law.prior(blank))
@@ -262,8 +262,8 @@ class EMGaussianMixture(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[m
     max_iter : int, default=500
         Most EM steps of one start. A fit reads the data once more than it makes steps.
     n_init : int or "auto", default="auto"
-        Number of full starts; the best regular solution is kept. "auto" races eight starts on a sample of the rows, and
-        climbs the best two to the end.
+        Number of full starts; the best regular solution is kept. "auto" races twelve starts on a sample of the rows,
+        and climbs the best three to the end.
     init_params : {"k-means++", "kmeans", "random_from_data", "random"}, default="k-means++"
         Seeds by greedy k-means++ on whitened or standardised columns; the same followed by k-means; or random rows ("random"
         means the same: random responsibilities would start on a saddle).

@@ -39,7 +39,7 @@ template <class T> class Buffer {
 };
 
 // Calls f with n, one of 1 .. 4, as a compile-time constant.
-template <class F> inline void with_size(int n, F f) {
+template <class F> EMKIT_INLINE inline void with_size(int n, F f) {
     switch (n) {
     case 1: return f(std::integral_constant<int, 1>{});
     case 2: return f(std::integral_constant<int, 2>{});

@@ -45,7 +45,7 @@ double invert(const double* cholesky, Size d, double* inverse) {
 }
 
 // Lower triangular matrices are kept in panels of 4 outputs, column by column, so that a micro-kernel reads them in order.
-template <class F> void for_each_panel(Size d, F f) {
+template <class F> EMKIT_INLINE inline void for_each_panel(Size d, F f) {
     for (Size i = 0; i < d; i += 4) f(i, int(std::min<Size>(4, d - i)));
 }
 
@@ -63,23 +63,23 @@ template <class T> void to_panels(const double* triangle, Size d, T* panels) {
 }
 
 // y = L x for one strip of rows; x (d, STRIP vectors) is contiguous. Each vector of y goes to use(output, v, y).
-template <class T, class Use> inline void multiply(const T* L, const T* x, Size d, Use use) {
+template <class T, class Use> EMKIT_INLINE inline void multiply(const T* L, const T* x, Size d, Use use) {
     constexpr int N = LANES<T>;
-    for_each_panel(d, [&](Size i, int height) {
-        with_size(height, [&](auto height_) {
+    for_each_panel(d, [&](Size i, int height) EMKIT_INLINE {
+        with_size(height, [&](auto height_) EMKIT_INLINE {
             constexpr int P = decltype(height_)::value;
-            const Size columns = i + P;
             Vec<T> y[P][STRIP];
             clear<T>(y);
-            const T* from = x;
-            for (Size j = 0; j < columns; ++j, from += STRIP * N, L += P) {
+            const T* l = L;
+            for (Size j = 0; j < i + P; ++j, l += P) {
                 Vec<T> column[STRIP];
-                for (int v = 0; v < STRIP; ++v) column[v] = load(from + v * N);
-                for (int p = 0; p < P; ++p)
-                    for (int v = 0; v < STRIP; ++v) y[p][v] += L[p] * column[v];
+                EMKIT_UNROLL for (int v = 0; v < STRIP; ++v) column[v] = load(x + (j * STRIP + v) * N);
+                EMKIT_UNROLL for (int p = 0; p < P; ++p)
+                    EMKIT_UNROLL for (int v = 0; v < STRIP; ++v) y[p][v] += l[p] * column[v];
             }
-            for (int p = 0; p < P; ++p)
-                for (int v = 0; v < STRIP; ++v) use(i + p, v, y[p][v]);
+            L = l;
+            EMKIT_UNROLL for (int p = 0; p < P; ++p)
+                EMKIT_UNROLL for (int v = 0; v < STRIP; ++v) use(i + p, v, y[p][v]);
         });
     });
 }
@@ -121,17 +121,18 @@ template <class T> class Full {
     }
 
     void log_joint(const Rows<T>& rows, T* joint) {
+        T* const x = strip;
         for (Size k = 0; k < K; ++k, joint += rows.stride) {
             if (switched_off(constant[k], joint, rows.count)) continue;
             const T* mean = means + k * d;
             for (int i = 0; i < rows.count; i += STRIP * N) {
                 for (Size j = 0; j < d; ++j)
-                    for (int v = 0; v < STRIP; ++v)
-                        store<T>(strip + (j * STRIP + v) * N, load(rows.z + j * rows.stride + i + v * N) - mean[j]);
+                    EMKIT_UNROLL for (int v = 0; v < STRIP; ++v)
+                        store<T>(x + (j * STRIP + v) * N, load(rows.z + j * rows.stride + i + v * N) - mean[j]);
                 Vec<T> square[STRIP];
                 clear<T>(square);
-                multiply<T>(whiten + k * panel, strip, d, [&](Size, int v, Vec<T> y) { square[v] += y * y; });
-                for (int v = 0; v < STRIP; ++v)
+                multiply<T>(whiten + k * panel, x, d, [&](Size, int v, Vec<T> y) EMKIT_INLINE { square[v] += y * y; });
+                EMKIT_UNROLL for (int v = 0; v < STRIP; ++v)
                     store<T>(joint + i + v * N, guarded<T>(T(constant[k]) - T(0.5) * square[v]));
             }
         }
@@ -141,29 +142,20 @@ template <class T> class Full {
     void accumulate(Size k, const Rows<T>& rows, double unit) {
         double* first = totals.firsts + k * d;
         double* second = totals.seconds + k * d * d;
-        for (int i = 0; i < rows.count; ++i) root[i] = std::sqrt(rows.weight[i]);
-        for_each_panel(d, [&](Size j, int height) {
-            with_size(height, [&](auto height_) {
+        T *const s = root, *const y = weighted;
+        for (int i = 0; i < rows.count; ++i) s[i] = std::sqrt(rows.weight[i]);
+        for_each_panel(d, [&](Size j, int height) EMKIT_INLINE {
+            with_size(height, [&](auto height_) EMKIT_INLINE {
                 constexpr int P = decltype(height_)::value;
-                Vec<T> total[P];
-                clear<T>(total);
-                for (int i = 0; i < rows.count; i += N) {
-                    const Vec<T> s = load(root + i);
-                    for (int p = 0; p < P; ++p) {
-                        const Vec<T> y = s * (load(rows.z + (j + p) * rows.stride + i) - means[k * d + j + p]);
-                        store<T>(weighted + (j + p) * rows.stride + i, y);
-                        total[p] += s * y;
-                    }
-                }
-                for (int p = 0; p < P; ++p) first[j + p] += unit * sum<T>(total[p]);
+                weigh<P>(rows, means + k * d + j, s, rows.z + j * rows.stride, y + j * rows.stride, unit, first + j);
             });
         });
-        for_each_panel(d, [&](Size i, int height) {
+        for_each_panel(d, [&](Size i, int height) EMKIT_INLINE {
             for (Size j = 0; j < i + height; j += 3)
-                with_size(height, [&](auto height_) {
-                    with_size(int(std::min<Size>(3, i + height - j)), [&](auto width_) {
+                with_size(height, [&](auto height_) EMKIT_INLINE {
+                    with_size(int(std::min<Size>(3, i + height - j)), [&](auto width_) EMKIT_INLINE {
                         constexpr int P = decltype(height_)::value, Q = std::min(3, decltype(width_)::value);
-                        rank_update<P, Q>(weighted + i * rows.stride, weighted + j * rows.stride, rows, unit, second + i * d + j);
+                        rank_update<P, Q>(y + i * rows.stride, y + j * rows.stride, rows, unit, second + i * d + j);
                     });
                 });
         });
@@ -178,19 +170,38 @@ template <class T> class Full {
   private:
     static constexpr int N = LANES<T>;
 
-    template <int P, int Q> void rank_update(const T* a, const T* b, const Rows<T>& rows, double unit, double* total) const {
-        Vec<T> tile[P][Q];
-        clear<T>(tile);
-        for (int i = 0; i < rows.count; i += N) {
-            Vec<T> column[Q];
-            for (int q = 0; q < Q; ++q) column[q] = load(b + q * rows.stride + i);
-            for (int p = 0; p < P; ++p) {
-                const Vec<T> row = load(a + p * rows.stride + i);
-                for (int q = 0; q < Q; ++q) tile[p][q] += row * column[q];
+    template <int P>
+    static void weigh(const Rows<T>& rows, const T* mean, const T* s, const T* z, T* y, double unit, double* total) {
+        const Size stride = rows.stride, count = rows.count;
+        Vec<T> first[P], center[P];
+        clear<T>(first);
+        EMKIT_UNROLL for (int p = 0; p < P; ++p) center[p] = fill<T>(mean[p]);
+        for (Size i = 0; i < count; i += N) {
+            const Vec<T> root = load(s + i);
+            EMKIT_UNROLL for (int p = 0; p < P; ++p) {
+                const Vec<T> deviation = root * (load(z + p * stride + i) - center[p]);
+                store<T>(y + p * stride + i, deviation);
+                first[p] += root * deviation;
             }
         }
-        for (int p = 0; p < P; ++p)
-            for (int q = 0; q < Q; ++q) total[p * d + q] += unit * sum<T>(tile[p][q]);
+        EMKIT_UNROLL for (int p = 0; p < P; ++p) total[p] += unit * sum<T>(first[p]);
+    }
+
+    template <int P, int Q>
+    EMKIT_KEEP void rank_update(const T* a, const T* b, const Rows<T>& rows, double unit, double* total) const {
+        const Size stride = rows.stride, count = rows.count;
+        Vec<T> tile[P][Q];
+        clear<T>(tile);
+        for (Size i = 0; i < count; i += N) {
+            Vec<T> column[Q];
+            EMKIT_UNROLL for (int q = 0; q < Q; ++q) column[q] = load(b + q * stride + i);
+            EMKIT_UNROLL for (int p = 0; p < P; ++p) {
+                const Vec<T> row = load(a + p * stride + i);
+                EMKIT_UNROLL for (int q = 0; q < Q; ++q) tile[p][q] += row * column[q];
+            }
+        }
+        EMKIT_UNROLL for (int p = 0; p < P; ++p)
+            EMKIT_UNROLL for (int q = 0; q < Q; ++q) total[p * d + q] += unit * sum<T>(tile[p][q]);
     }
 
     const Size K, d, panel;
@@ -205,43 +216,52 @@ template <class T> class Full {
 template <bool SCALED, class T>
 void distances(const Rows<T>& rows, Size d, const T* mean, const T* precision, T factor, double constant, T* joint) {
     constexpr int N = LANES<T>;
+    const Size stride = rows.stride;
     if (switched_off(constant, joint, rows.count)) return;
     for (int i = 0; i < rows.count; i += STRIP * N) {
         Vec<T> distance[STRIP];
         clear<T>(distance);
         const T* z = rows.z + i;
-        for (Size j = 0; j < d; ++j, z += rows.stride)
-            for (int v = 0; v < STRIP; ++v) {
+        for (Size j = 0; j < d; ++j, z += stride)
+            EMKIT_UNROLL for (int v = 0; v < STRIP; ++v) {
                 const Vec<T> deviation = load(z + v * N) - mean[j];
-                if constexpr (SCALED) distance[v] += deviation * deviation * precision[j];
-                else distance[v] += deviation * deviation;
+                distance[v] += SCALED ? deviation * precision[j] * deviation : deviation * deviation;
             }
-        for (int v = 0; v < STRIP; ++v) store<T>(joint + i + v * N, guarded<T>(T(constant) - factor * distance[v]));
+        EMKIT_UNROLL for (int v = 0; v < STRIP; ++v)
+            store<T>(joint + i + v * N, guarded<T>(T(constant) - factor * distance[v]));
     }
 }
 
-// Adds sums of r (z - mean) and, if SECONDS, r (z - mean)^2; the latter over all columns where second_step is 0.
+// Adds sums of r (z - mean) and, if SECONDS, r (z - mean)^2 for P columns; the latter in one place if second_step is 0.
+template <bool SECONDS, int P, class T>
+void moments_of(const Rows<T>& rows, const T* z, const T* mean, double unit, double* first, double* second, int second_step) {
+    constexpr int N = LANES<T>;
+    const Size stride = rows.stride, count = rows.count;
+    const T* weight = rows.weight;
+    Vec<T> f[P], s[P], center[P];
+    clear<T>(f);
+    clear<T>(s);
+    EMKIT_UNROLL for (int p = 0; p < P; ++p) center[p] = fill<T>(mean[p]);
+    for (Size i = 0; i < count; i += N) {
+        const Vec<T> r = load(weight + i);
+        EMKIT_UNROLL for (int p = 0; p < P; ++p) {
+            const Vec<T> deviation = load(z + p * stride + i) - center[p], weighted = r * deviation;
+            f[p] += weighted;
+            if constexpr (SECONDS) s[p] += weighted * deviation;
+        }
+    }
+    EMKIT_UNROLL for (int p = 0; p < P; ++p) {
+        first[p] += unit * sum<T>(f[p]);
+        if constexpr (SECONDS) second[p * second_step] += unit * sum<T>(s[p]);
+    }
+}
+
 template <bool SECONDS, class T>
 void moments(const Rows<T>& rows, Size d, const T* mean, double unit, double* first, double* second, int second_step) {
-    constexpr int N = LANES<T>;
-    for_each_panel(d, [&](Size j, int height) {
-        with_size(height, [&](auto height_) {
-            constexpr int P = decltype(height_)::value;
-            Vec<T> f[P], s[P];
-            clear<T>(f);
-            clear<T>(s);
-            for (int i = 0; i < rows.count; i += N) {
-                const Vec<T> r = load(rows.weight + i);
-                for (int p = 0; p < P; ++p) {
-                    const Vec<T> deviation = load(rows.z + (j + p) * rows.stride + i) - mean[j + p];
-                    f[p] += r * deviation;
-                    if constexpr (SECONDS) s[p] += r * deviation * deviation;
-                }
-            }
-            for (int p = 0; p < P; ++p) {
-                first[j + p] += unit * sum<T>(f[p]);
-                if constexpr (SECONDS) second[(j + p) * second_step] += unit * sum<T>(s[p]);
-            }
+    for_each_panel(d, [&](Size j, int height) EMKIT_INLINE {
+        with_size(height, [&](auto height_) EMKIT_INLINE {
+            moments_of<SECONDS, decltype(height_)::value, T>(rows, rows.z + j * rows.stride, mean + j, unit, first + j,
+                                                             second + j * second_step, second_step);
         });
     });
 }
@@ -273,10 +293,13 @@ template <class T> class Tied {
     }
 
     void log_joint(const Rows<T>& rows, T* joint) {
+        T* const x = strip;
         for (int i = 0; i < rows.count; i += STRIP * N) {
             for (Size j = 0; j < d; ++j)
-                for (int v = 0; v < STRIP; ++v) store<T>(strip + (j * STRIP + v) * N, load(rows.z + j * rows.stride + i + v * N));
-            multiply<T>(whiten + 0, strip, d, [&](Size j, int v, Vec<T> y) { store<T>(white + j * rows.stride + i + v * N, y); });
+                EMKIT_UNROLL for (int v = 0; v < STRIP; ++v)
+                    store<T>(x + (j * STRIP + v) * N, load(rows.z + j * rows.stride + i + v * N));
+            T* const to = white + i;
+            multiply<T>(whiten, x, d, [&](Size j, int v, Vec<T> y) EMKIT_INLINE { store<T>(to + j * rows.stride + v * N, y); });
         }
         const Rows<T> whitened{white, rows.weight, rows.stride, rows.count};
         for (Size k = 0; k < K; ++k)

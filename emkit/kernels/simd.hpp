@@ -19,6 +19,22 @@ constexpr int VECTOR_BYTES = 32;
 constexpr int VECTOR_BYTES = 16;
 #endif
 
+// Small arrays of vectors stay in registers only if everything around them is inlined and unrolled early.
+#if defined(__GNUC__) || defined(__clang__)
+#define EMKIT_INLINE __attribute__((always_inline))
+#define EMKIT_KEEP __attribute__((noinline))
+#else
+#define EMKIT_INLINE
+#define EMKIT_KEEP
+#endif
+#if defined(__clang__)
+#define EMKIT_UNROLL _Pragma("unroll")
+#elif defined(__GNUC__)
+#define EMKIT_UNROLL _Pragma("GCC unroll 16")
+#else
+#define EMKIT_UNROLL
+#endif
+
 // How a float type is laid out, and the limits within which the kernels keep its values.
 template <class T> struct Format;
 
@@ -74,12 +90,12 @@ template <class T> inline void store(T* to, Vec<T> v) { std::memcpy(to, &v, size
 
 template <class T> inline Vec<T> fill(T x) { return x - Vec<T>{}; }
 
-// Element by element, so that compilers keep the accumulators in registers; `= {}` makes them a block of memory.
-template <class T, int P> inline void clear(Vec<T> (&accumulators)[P]) {
-    for (int p = 0; p < P; ++p) accumulators[p] = Vec<T>{};
+template <class T, int P> EMKIT_INLINE inline void clear(Vec<T> (&accumulators)[P]) {
+    EMKIT_UNROLL for (int p = 0; p < P; ++p) accumulators[p] = Vec<T>{};
 }
-template <class T, int P, int Q> inline void clear(Vec<T> (&accumulators)[P][Q]) {
-    for (int p = 0; p < P; ++p) clear<T>(accumulators[p]);
+
+template <class T, int P, int Q> EMKIT_INLINE inline void clear(Vec<T> (&accumulators)[P][Q]) {
+    EMKIT_UNROLL for (int p = 0; p < P; ++p) clear<T>(accumulators[p]);
 }
 
 // The second operand where either is NaN.
