@@ -52,7 +52,7 @@ def pool(estimates: Any, variances: Any, df_complete: float = np.inf) -> Pooled:
     >>> from emkit import pool
     >>> pooled = pool([1.0, 1.2, 0.9, 1.1], [0.04, 0.05, 0.04, 0.05], df_complete=20)
     >>> print(f"{pooled.estimate:.2f} +- {pooled.standard_error:.2f}, {pooled.df:.1f} degrees of freedom")
-    1.05 +- 0.26, 11.4 degrees of freedom
+    1.05 +- 0.26, 8.8 degrees of freedom
     """
     values, within = np.asarray(estimates, dtype=np.float64), np.asarray(variances, dtype=np.float64)
     if values.shape != within.shape or values.ndim == 0 or len(values) < 2:
