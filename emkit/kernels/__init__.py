@@ -1,4 +1,98 @@
-from .reference import *  # noqa
+"""The door to the kernels: the best build this processor can run, else the NumPy reference; same names, same signatures.
+
+`BUILD` names what runs. The environment variable ``EMKIT_KERNELS`` forces one of `available` for the whole process.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+
+from ..exceptions import KernelWarning
 from . import reference
-from .missing import expect_missing, infer_missing
-BUILD = "numpy reference"
+from .reference import (
+    expect_diag,
+    expect_full,
+    expect_missing,
+    expect_spherical,
+    expect_tied,
+    infer_diag,
+    infer_full,
+    infer_missing,
+    infer_spherical,
+    infer_tied,
+)
+
+__all__ = [
+    "BUILD",
+    "available",
+    "expect_diag",
+    "expect_full",
+    "expect_missing",
+    "expect_spherical",
+    "expect_tied",
+    "infer_diag",
+    "infer_full",
+    "infer_missing",
+    "infer_spherical",
+    "infer_tied",
+    "load",
+]
+
+_MODULES = {"x86-64-v4": "_kernels_v4", "x86-64-v3": "_kernels_v3", "x86-64-v2": "_kernels_v2", "baseline": "_kernels_baseline"}
+
+
+def available() -> tuple[str, ...]:
+    """Names of the builds this processor can run, best first; the last is always "reference".
+
+    Returns
+    -------
+    names : tuple of str
+    """
+    built = [name for name, module in _MODULES.items() if find_spec(f"{__name__}.{module}") is not None]
+    if not built:
+        return ("reference",)
+    # The lowest build runs everywhere and knows the processor; a higher one may not even be imported.
+    level = load(built[-1]).processor_level()
+    return (*(name for name in built if not name[-1].isdigit() or int(name[-1]) <= level), "reference")
+
+
+def load(name: str) -> ModuleType:
+    """Import one build.
+
+    Parameters
+    ----------
+    name : str
+        One of `available`.
+
+    Returns
+    -------
+    kernels : module
+        With the functions of `emkit.kernels.reference`.
+    """
+    return reference if name == "reference" else import_module(f"{__name__}.{_MODULES[name]}")
+
+
+def _choose() -> str:
+    """Name of the build to run; warns if it is the reference for want of another."""
+    names = available()
+    wanted = os.environ.get("EMKIT_KERNELS", names[0])
+    if wanted not in names:
+        raise ImportError(f"EMKIT_KERNELS={wanted}, but this processor and installation can run {', '.join(names)}")
+    if names == ("reference",) and "EMKIT_KERNELS" not in os.environ:
+        warnings.warn(
+            "emkit runs on NumPy: its compiled kernels are missing, and fits take several times longer. "
+            "Reinstall it with a C++17 compiler, or set EMKIT_KERNELS=reference to accept this",
+            KernelWarning,
+            stacklevel=2,
+        )
+    return wanted
+
+
+BUILD: str = _choose()
+for _name in __all__:
+    if _name.startswith(("expect_", "infer_")):
+        globals()[_name] = getattr(load(BUILD), _name)

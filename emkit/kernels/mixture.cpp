@@ -1,22 +1,10 @@
 // Gaussian mixtures: the kernels specified in reference.py, for four shapes of covariance.
 
 #include "chunks.hpp"
-
-#include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
-#include <nanobind/stl/optional.h>
-
-#include <optional>
-#include <string>
-#include <vector>
-
-namespace nb = nanobind;
-using namespace nb::literals;
+#include "door.hpp"
 
 namespace emkit {
 namespace {
-
-using Lengths = std::vector<size_t>;
 
 constexpr double LOG_2PI = 1.8378770664093454836;
 
@@ -391,31 +379,6 @@ template <class T> class Spherical {
 
 // The door to Python --------------------------------------------------------------------------------------------------
 
-using Matrix = nb::ndarray<nb::ro, nb::ndim<2>, nb::device::cpu>;
-using Weights = std::optional<nb::ndarray<const double, nb::ndim<1>, nb::device::cpu>>;
-template <int DIMENSIONS> using Parameter = nb::ndarray<const double, nb::ndim<DIMENSIONS>, nb::c_contig, nb::device::cpu>;
-template <class T, int DIMENSIONS>
-using Output = std::optional<nb::ndarray<T, nb::ndim<DIMENSIONS>, nb::c_contig, nb::device::cpu>>;
-
-template <class Array> void check_shape(const char* name, const Array& array, const Lengths& expected) {
-    std::string wanted, given;
-    bool same = true;
-    for (size_t axis = 0; axis < expected.size(); ++axis) same &= array.shape(axis) == expected[axis];
-    if (same) return;
-    for (size_t axis = 0; axis < expected.size(); ++axis) {
-        wanted += (axis ? ", " : "") + std::to_string(expected[axis]);
-        given += (axis ? ", " : "") + std::to_string(array.shape(axis));
-    }
-    throw nb::value_error((std::string(name) + " must have shape (" + wanted + "), not (" + given + ")").c_str());
-}
-
-nb::ndarray<nb::numpy, double> zeros(const Lengths& shape) {
-    size_t size = 1;
-    for (size_t length : shape) size *= length;
-    double* data = new double[size]();
-    return {data, shape.size(), shape.data(), nb::capsule(data, [](void* p) noexcept { delete[] static_cast<double*>(p); })};
-}
-
 template <template <class> class Law> struct Door {
     using Covariance = Parameter<Law<double>::DIMENSIONS>;
 
@@ -516,5 +479,6 @@ DEFINE_MODULE(EMKIT_MODULE, module) {
     Door<Tied>::define(module, "tied");
     Door<Diag>::define(module, "diag");
     Door<Spherical>::define(module, "spherical");
+    define_missing(module);
     module.def("processor_level", &processor_level);
 }

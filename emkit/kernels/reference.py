@@ -29,6 +29,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .missing import expect_missing as expect_missing
+from .missing import infer_missing as infer_missing
+
 Array = NDArray[Any]
 Distances = Callable[[Array], Array]
 
