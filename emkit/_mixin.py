@@ -117,7 +117,8 @@ class EMMixin:
         ValueError
             For parameters, cells, weights or starting values that cannot be used; the message names them.
         """
-        self._estimate(X, sample_weight)
+        with one_blas_thread():
+            self._estimate(X, sample_weight)
         return self
 
     def _estimate(self, X: Any, sample_weight: Any) -> tuple[Array, Data]:

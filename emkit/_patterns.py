@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from . import kernels
+
 Array = NDArray[Any]
 
-# Rows of one block of the passes written in NumPy.
-_PASS_ROWS = 16_384
 # A pattern is replaced by one row per observed column and one more when it has this many times as many: with fewer, factoring
 # its scatter costs more than the rows it saves in all the passes of a fit.
 _WORTH_SUMMING = 4
@@ -57,28 +57,13 @@ class Units(NamedTuple):
 
 def units(X: Array, weight: Array | None) -> Units:
     """Observed means and deviations; the second pass is in units of the range, so that nothing overflows or cancels."""
-    p = X.shape[1]
-    low, high = np.full(p, np.inf), np.full(p, -np.inf)
-    for begin in range(0, len(X), _PASS_ROWS):
-        x = X[begin : begin + _PASS_ROWS]
-        low, high = np.fmin(low, np.fmin.reduce(x, axis=0)), np.fmax(high, np.fmax.reduce(x, axis=0))
+    low, high = kernels.range_missing(X)
     empty = ~(low <= high)
     low[empty] = high[empty] = 0.0
     middle, spread = 0.5 * low + 0.5 * high, 0.5 * high - 0.5 * low
     spread[spread <= 4.0 * np.finfo(np.float64).eps * np.abs(middle)] = 0.0
     unit = np.where(spread > 0.0, spread, 1.0)
-    seen, first, second = np.zeros(p), np.zeros(p), np.zeros(p)
-    for begin in range(0, len(X), _PASS_ROWS):
-        z = X[begin : begin + _PASS_ROWS].astype(np.float64)
-        z -= middle
-        z /= unit
-        holes = np.isnan(z)
-        z[holes] = 0.0
-        w = np.ones(len(z)) if weight is None else weight[begin : begin + _PASS_ROWS]
-        seen += w.sum() - w @ holes
-        first += w @ z
-        z *= z
-        second += w @ z
+    seen, first, second = kernels.moments_missing(X, weight, middle, unit)
     count = np.where(empty, 1.0, seen)
     mean = first / count
     # An unbiased divisor for any data of two rows or more; something positive for weights that add up to less.
@@ -96,11 +81,13 @@ class Incomplete(NamedTuple):
     starts: Array  # (S + 1,) int64
     missing: Array  # (S, p) bool
     counts: Array  # (S,) sum of the weights of the rows of each pattern
+    sizes: Array  # (S,) int: how many cells each pattern misses
     constants: Array  # (S,) what the observed cells of each pattern add to -2 loglik whatever the parameters
     center: Array  # (p,)
     scale: Array  # (p,)
     columns: Array  # (p,) which columns of the user's X these are: those that vary
     values: Array  # one per column of X: the value of a column that does not vary, 0 for one never seen
+    patterns: Patterns | None  # of all rows; None if some were left out
 
     def cut(self, patterns: slice) -> Incomplete:
         """Part of the patterns."""
@@ -112,7 +99,9 @@ class Incomplete(NamedTuple):
             starts=self.starts[patterns.start : patterns.stop + 1] - begin,
             missing=self.missing[patterns],
             counts=self.counts[patterns],
+            sizes=self.sizes[patterns],
             constants=self.constants[patterns],
+            patterns=None,
         )
 
     @property
@@ -122,38 +111,41 @@ class Incomplete(NamedTuple):
 
     def seen_together(self) -> Array:
         """(p, p) how often each pair of columns was observed in one row."""
-        observed = (~self.missing).astype(np.float64)
-        return (observed * self.counts[:, None]).T @ observed
+        observed = (~self.missing).astype(np.float32)  # precise enough for a start
+        return np.asarray((observed * self.counts[:, None].astype(np.float32)).T @ observed, dtype=np.float64)
 
 
 def incomplete(X: Array, weight: Array | None) -> Incomplete:
     """Standardise, sort and summarise rows; those that say nothing (weight zero, or no cell observed) are left out."""
+    weighed = weight
     if weight is not None and not weight.all():
         X, weight = X[weight > 0.0], weight[weight > 0.0]
     values, scale = units(X, weight)
     center, columns = values, np.flatnonzero(scale > 0.0)
     if len(columns) < X.shape[1]:
         X, center, scale = X[:, columns], center[columns], scale[columns]
-    holes = np.isnan(X)
-    order, starts, missing = group(holes)
+    patterns = group(np.isnan(X))
+    order, starts, missing = patterns
     if len(missing) and missing[-1].all():
         order, starts, missing = order[: starts[-2]], starts[:-1], missing[:-1]
-    z = X[order].astype(np.float64)
-    z -= center
-    z /= scale
-    np.nan_to_num(z, copy=False, nan=0.0)
+    z = np.empty((len(order), len(columns)))
+    kernels.standardize_missing(X, order, center, scale, z)
     w = np.ones(len(z)) if weight is None else weight[order]
     counts = np.add.reduceat(w, starts[:-1]) if len(missing) else np.empty(0)
-    observed = ~missing
-    constants = counts * (observed.sum(axis=1) * np.log(2.0 * np.pi) + 2.0 * (observed @ np.log(scale)))
-    data = Incomplete(z, w, np.ones(len(z), bool), starts, missing, counts, constants, center, scale, columns, values)
-    return _summarise(data)
+    observed = (~missing).astype(np.float64)
+    constants = counts * (observed @ (np.log(2.0 * np.pi) + 2.0 * np.log(scale)))
+    sizes = missing.sum(axis=1)
+    whole = patterns if weighed is weight else None
+    moves = np.ones(len(z), bool)
+    return _summarise(
+        Incomplete(z, w, moves, starts, missing, counts, sizes, constants, center, scale, columns, values, whole)
+    )
 
 
 def _summarise(data: Incomplete) -> Incomplete:
     """Replace the rows of every large pattern by its mean and a root of its scatter about it."""
     lengths = np.diff(data.starts)
-    large = np.flatnonzero(lengths > _WORTH_SUMMING * (data.rows.shape[1] - data.missing.sum(axis=1) + 1))
+    large = np.flatnonzero(lengths > _WORTH_SUMMING * (data.rows.shape[1] - data.sizes + 1))
     if not len(large):
         return data
     lengths = lengths.copy()
@@ -163,7 +155,7 @@ def _summarise(data: Incomplete) -> Incomplete:
         seen = ~data.missing[s]
         z, w = data.rows[begin:end, seen], data.weight[begin:end]
         mean = w @ z / data.counts[s]
-        root = np.linalg.qr((z - mean) * np.sqrt(w)[:, None], mode="r")
+        root = _root((z - mean) * np.sqrt(w)[:, None])
         stand_in = np.zeros((len(root) + 1, data.rows.shape[1]))
         stand_in[0, seen], stand_in[1:, seen] = mean, root
         rows += [data.rows[done:begin], stand_in]
@@ -179,6 +171,14 @@ def _summarise(data: Incomplete) -> Incomplete:
         moves=np.concatenate(moves),
         starts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
     )
+
+
+def _root(z: Array) -> Array:
+    """Upper triangular ``R`` with ``R'R = z'z``; the fast way if it is safe."""
+    try:
+        return np.asarray(np.linalg.cholesky(z.T @ z).T)
+    except np.linalg.LinAlgError:
+        return np.linalg.qr(z, mode="r")
 
 
 def monotone_order(data: Incomplete) -> Array | None:

@@ -13,6 +13,7 @@ import sklearn
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_array, validate_data
 
+from . import kernels
 from .exceptions import InvalidParameterError
 
 Array = NDArray[Any]
@@ -139,7 +140,7 @@ def check_holes(estimator: Any, X: Any, missing_values: Any, *, reset: bool) -> 
         estimator, _numbers(X), reset=reset, dtype=[np.float64, np.float32], ensure_all_finite=False
     )
     X = np.asarray(X)
-    if np.isinf(X.min(initial=0.0, where=~np.isnan(X))) or np.isinf(X.max(initial=0.0, where=~np.isnan(X))):
+    if np.isinf(kernels.range_missing(X)).any() and np.isinf(X).any():
         row, column = (int(i) for i in np.argwhere(np.isinf(X))[0])
         names = getattr(estimator, "feature_names_in_", None)
         name = f"column {column}" if names is None else f"column {names[column]!r}"

@@ -13,9 +13,10 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from ._em import Search
+from ._executors import one_blas_thread
 from ._mixin import EMMixin
 from ._model import Model
-from ._patterns import Incomplete, group
+from ._patterns import Incomplete, Patterns, group
 from ._uncertainty import posterior_draws, slowest_rate, standard_errors
 from ._validation import FLAG, NOTHING, ArrayLike, Instance, Interval, Options, Rules, check_holes, spawn
 from .exceptions import DataWarning
@@ -34,11 +35,11 @@ class Conditional(NamedTuple):
     std: Array  # (n, p) its standard deviation; 0 where the value was observed
 
 
-class PatternCount(NamedTuple):
-    """A pattern of missing cells."""
+class MissingPatterns(NamedTuple):
+    """Which cells are missing together, the most frequent pattern first."""
 
-    missing: Array  # (p,) bool
-    count: float
+    missing: Array  # (n_patterns, p) bool
+    counts: Array  # (n_patterns,) sums of weights
 
 
 class McarTest(NamedTuple):
@@ -104,8 +105,9 @@ class EMImputer(EMMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
         cell gets.
     covariance_, precision_ : ndarray of shape (n_features, n_features)
         Covariances and their inverse; zeros for a column that does not vary.
-    missing_patterns_ : list of (missing, count)
-        Which cells are missing together, and how often, the most frequent first.
+    missing_patterns_ : tuple of (missing, counts)
+        Which cells are missing together, bool of shape (n_patterns, n_features), and how often, the most frequent first. Rows without
+        any observed cell are not counted.
     worst_missing_information_ : float
         Share of the information on the least certain direction of the parameters that the holes have taken; also the rate at
         which plain EM converges. Estimated from the climb; ``missing_information`` computes it.
@@ -278,9 +280,7 @@ class EMImputer(EMMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
         fixed = np.setdiff1d(np.arange(X.shape[1]), data.columns)
         if len(fixed):
             self._warn(f"columns that do not vary are filled with their value: {self._named(self._kept[fixed])}")
-        self.missing_patterns_ = [
-            PatternCount(pattern, float(data.counts[s])) for pattern, s in zip(missing, counts, strict=True)
-        ]
+        self.missing_patterns_ = MissingPatterns(missing, data.counts[counts])
         holes = np.isnan(X)
         self.indicator_features_ = np.flatnonzero(holes.any(axis=0))
         self._flag(holes)
@@ -359,21 +359,23 @@ class EMImputer(EMMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
         -------
         ndarray of shape (n_samples, n_features_out)
         """
-        X, _ = self._estimate(X, sample_weight)
-        return self._finish(X)
+        with one_blas_thread():
+            X, data = self._estimate(X, sample_weight)
+            return self._finish(X, data.patterns)
 
-    def _finish(self, X: Array) -> Array:
+    def _finish(self, X: Array, patterns: Patterns | None = None) -> Array:
         """Fill, append the indicators, give back the type of float that came in."""
         rng = np.random.default_rng(spawn(self.random_state)) if self.sample_posterior else None
-        filled = self._complete(X, rng)
+        filled = self._complete(X, rng, self._recall(), patterns)
         if self.add_indicator:
             filled = np.column_stack([filled, np.isnan(X[:, self.indicator_features_])])
         return filled.astype(X.dtype, copy=False)
 
-    def _complete(self, X: Array, rng: np.random.Generator | None, params: Normal | None = None) -> Array:
+    def _complete(
+        self, X: Array, rng: np.random.Generator | None, params: Normal, patterns: Patterns | None = None
+    ) -> Array:
         """Conditional means, or draws, in place of the holes; inside the bounds."""
-        params = self._recall() if params is None else params
-        filled = self._cells(X, params, rng)
+        filled = self._cells(X, rng, params, patterns)
         low, high = (bound[self._kept] for bound in self._bounds(self.n_features_in_))
         if np.isinf(low).all() and np.isinf(high).all():
             return filled
@@ -383,15 +385,17 @@ class EMImputer(EMMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
                 outside = np.flatnonzero((holes & ((filled < low) | (filled > high))).any(axis=1))
                 if not len(outside):
                     break
-                filled[outside] = self._cells(X[outside], params, rng)
+                filled[outside] = self._cells(X[outside], rng, params)
         np.copyto(filled, np.clip(filled, low, high), where=holes)
         return filled
 
-    def _cells(self, X: Array, params: Normal, rng: np.random.Generator | None) -> Array:
+    def _cells(
+        self, X: Array, rng: np.random.Generator | None, params: Normal, patterns: Patterns | None = None
+    ) -> Array:
         columns = np.flatnonzero(varying(params))
         noise = None if rng is None else rng.standard_normal((len(X), len(columns)))
         model = self._model()
-        (filled,) = self._spread(model, model.frame(params, X)._replace(noise=noise), params, "filled")
+        (filled,) = self._spread(model, model.frame(params, X, patterns)._replace(noise=noise), params, "filled")
         if len(columns) == X.shape[1]:
             return filled
         whole = np.where(np.isnan(X), params.mean, X)

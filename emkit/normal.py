@@ -134,7 +134,7 @@ class MissingNormal(Model):
     def split(self, data: Incomplete) -> list[Incomplete]:
         """Cut between patterns, into parts of like work, each worth far more than inverting the covariance."""
         p = len(data.scale)
-        sizes = data.missing.sum(axis=1)
+        sizes = data.sizes
         work = np.cumsum(np.diff(data.starts) * p * (p + 2 * sizes) / 2 + sizes**3 + 30.0 * sizes)
         n_blocks = min(8, int(work[-1] / max(_BLOCK_WORK, 16 * p**3))) if len(work) else 1
         if n_blocks < 2:
@@ -157,7 +157,7 @@ class MissingNormal(Model):
         inner, first, second = kernels.expect_missing(*data[:6], params.mean, precision)
         rows = data.total
         # sum z'Kz of the completed rows; the conditional covariances add tr(K_mm C) = m each, which is taken out again.
-        squares = float((precision * second).sum()) - float(data.counts @ data.missing.sum(axis=1))
+        squares = float((precision * second).sum()) - float(data.counts @ data.sizes)
         loglik = -0.5 * (float(data.constants.sum()) + rows * log_determinant + inner + squares)
         return Completed(loglik, rows, rows, first, second)
 
@@ -200,14 +200,14 @@ class MissingNormal(Model):
 
     # Prediction -----------------------------------------------------------------------------------------------------------
 
-    def frame(self, params: Normal, X: Array) -> Frame:
-        """Sort rows by pattern, in units that suit the parameters."""
+    def frame(self, params: Normal, X: Array, patterns: Patterns | None = None) -> Frame:
+        """Sort rows by pattern, unless that has been done, in units that suit the parameters."""
         varies = varying(params)
         columns = np.flatnonzero(varies)
         if not varies.all():
             X = X[:, columns]
         scale = deviations(params.cholesky)[columns]
-        return Frame(X, _short(group(np.isnan(X))), params.mean[columns], scale, columns)
+        return Frame(X, _short(group(np.isnan(X)) if patterns is None else patterns), params.mean[columns], scale, columns)
 
     def outputs(self, data: Frame, wanted: Collection[str]) -> Cells:
         """Arrays for what is wanted; ``filled`` begins as a copy of the rows."""

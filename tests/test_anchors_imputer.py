@@ -92,7 +92,7 @@ def test_estimates_and_likelihood(name, acceleration):
     assert imputer.log_likelihood_ == pytest.approx(loglik, abs=1e-4)
     cells = np.count_nonzero(~np.isnan(X))
     assert -2.0 * imputer.log_likelihood_ - cells * LOG_2PI == pytest.approx(deviance, abs=2e-4)
-    assert len(imputer.missing_patterns_) == n_patterns
+    assert len(imputer.missing_patterns_.counts) == n_patterns
     assert (np.diff(imputer.history_) >= -1e-12 * abs(loglik)).all()
 
 

@@ -24,6 +24,9 @@ from .reference import (
     infer_missing,
     infer_spherical,
     infer_tied,
+    moments_missing,
+    range_missing,
+    standardize_missing,
 )
 
 __all__ = [
@@ -40,6 +43,9 @@ __all__ = [
     "infer_spherical",
     "infer_tied",
     "load",
+    "moments_missing",
+    "range_missing",
+    "standardize_missing",
 ]
 
 _MODULES = {"x86-64-v4": "_kernels_v4", "x86-64-v3": "_kernels_v3", "x86-64-v2": "_kernels_v2", "baseline": "_kernels_baseline"}
@@ -94,5 +100,5 @@ def _choose() -> str:
 
 BUILD: str = _choose()
 for _name in __all__:
-    if _name.startswith(("expect_", "infer_")):
+    if hasattr(reference, _name):
         globals()[_name] = getattr(load(BUILD), _name)

@@ -212,6 +212,24 @@ class Padded {
     Buffer<double> data;
 };
 
+// Before the first E-step ---------------------------------------------------------------------------------------------
+
+// Calls use(j, x) for every column of every row; contiguous rows are known to be so, and vectorised.
+template <class T, class Row> void for_each_row(const Matrix& X, Row use) {
+    const T* x = static_cast<const T*>(X.data());
+    const Size n = X.shape(0), row = X.stride(0), column = X.stride(1);
+    if (column == 1)
+        for (Size i = 0; i < n; ++i) use(i, [from = x + i * row](Size j) { return double(from[j]); });
+    else
+        for (Size i = 0; i < n; ++i) use(i, [from = x + i * row, column](Size j) { return double(from[j * column]); });
+}
+
+template <class Call> void in_type_of(const Matrix& X, Call call) {
+    if (X.dtype() == nb::dtype<double>()) call(double{});
+    else if (X.dtype() == nb::dtype<float>()) call(float{});
+    else throw nb::type_error("X must be float32 or float64");
+}
+
 // The door to Python --------------------------------------------------------------------------------------------------
 
 template <class T, int DIMENSIONS> using Input = nb::ndarray<const T, nb::ndim<DIMENSIONS>, nb::c_contig, nb::device::cpu>;
@@ -275,6 +293,78 @@ nb::object expect_missing(const Input<double, 2>& rows, const Input<double, 1>& 
     return nb::make_tuple(log_determinant, first, second);
 }
 
+nb::object range_missing(const Matrix& X) {
+    const size_t p = X.shape(1);
+    auto low = zeros({p}), high = zeros({p});
+    double *lowest = low.data(), *highest = high.data();
+    std::fill(lowest, lowest + p, std::numeric_limits<double>::infinity());
+    std::fill(highest, highest + p, -std::numeric_limits<double>::infinity());
+    in_type_of(X, [&](auto zero) {
+        nb::gil_scoped_release released;
+        for_each_row<decltype(zero)>(X, [&](Size, auto x) {
+            for (Size j = 0; j < Size(p); ++j) {
+                const double v = x(j);  // a NaN is neither below nor above
+                lowest[j] = v < lowest[j] ? v : lowest[j];
+                highest[j] = v > highest[j] ? v : highest[j];
+            }
+        });
+    });
+    return nb::make_tuple(low, high);
+}
+
+nb::object moments_missing(const Matrix& X, const std::optional<Input<double, 1>>& weight, const Input<double, 1>& middle,
+                           const Input<double, 1>& unit) {
+    const size_t n = X.shape(0), p = X.shape(1);
+    check_shape("middle", middle, {p});
+    check_shape("unit", unit, {p});
+    if (weight) check_shape("weight", *weight, {n});
+    auto seen = zeros({p}), first = zeros({p}), second = zeros({p});
+    in_type_of(X, [&](auto zero) {
+        nb::gil_scoped_release released;
+        double *count = seen.data(), *sum = first.data(), *square = second.data();
+        const double *c = middle.data(), *u = unit.data(), *weights = weight ? weight->data() : nullptr;
+        Buffer<double> inverse(p);
+        for (size_t j = 0; j < p; ++j) inverse[j] = 1.0 / u[j];
+        const double* scaling = inverse;
+        for_each_row<decltype(zero)>(X, [&](Size i, auto x) {
+            const double w = weights ? weights[i] : 1.0;
+            for (Size j = 0; j < Size(p); ++j) {
+                const double v = x(j);
+                const bool observed = v == v;
+                const double z = observed ? (v - c[j]) * scaling[j] : 0.0;
+                count[j] += observed ? w : 0.0;
+                sum[j] += w * z;
+                square[j] += w * z * z;
+            }
+        });
+    });
+    return nb::make_tuple(seen, first, second);
+}
+
+void standardize_missing(const Matrix& X, const Input<Size, 1>& order, const Input<double, 1>& center,
+                         const Input<double, 1>& scale, nb::ndarray<double, nb::ndim<2>, nb::c_contig, nb::device::cpu> rows) {
+    const size_t n = X.shape(0), p = X.shape(1), r = order.shape(0);
+    check_shape("center", center, {p});
+    check_shape("scale", scale, {p});
+    check_shape("rows", rows, {r, p});
+    for (size_t i = 0; i < r; ++i)
+        if (order.data()[i] < 0 || size_t(order.data()[i]) >= n) throw nb::value_error("order names a row that X does not have");
+    in_type_of(X, [&](auto zero) {
+        using T = decltype(zero);
+        nb::gil_scoped_release released;
+        const T* x = static_cast<const T*>(X.data());
+        const double *c = center.data(), *s = scale.data();
+        for (size_t i = 0; i < r; ++i) {
+            const T* from = x + order.data()[i] * X.stride(0);
+            double* to = rows.data() + i * p;
+            for (size_t j = 0; j < p; ++j) {
+                const double v = from[Size(j) * X.stride(1)];
+                to[j] = v == v ? (v - c[j]) / s[j] : 0.0;
+            }
+        }
+    });
+}
+
 // Where the answers go; null where one is not wanted.
 struct Answers {
     const double* noise;
@@ -320,8 +410,6 @@ void infer_missing(const Matrix& X, const Input<Size, 1>& order, const Input<Siz
                    const Input<double, 2>& precision, const std::optional<Input<double, 2>>& noise,
                    const Output<double, 2>& filled, const Output<double, 2>& deviation, const Output<double, 1>& distance,
                    const Output<double, 1>& log_determinant) {
-    if (X.dtype() != nb::dtype<double>() && X.dtype() != nb::dtype<float>())
-        throw nb::type_error("X must be float32 or float64");
     const size_t n = X.shape(0), p = X.shape(1);
     check_shape("center", center, {p});
     check_shape("scale", scale, {p});
@@ -337,13 +425,11 @@ void infer_missing(const Matrix& X, const Input<Size, 1>& order, const Input<Siz
         if (order.data()[r] < 0 || size_t(order.data()[r]) >= n) throw nb::value_error("order names a row that X does not have");
     const auto data = [](const auto& array) { return array ? array->data() : nullptr; };
     const Answers out{data(noise), data(filled), data(deviation), data(distance), data(log_determinant)};
-    const auto call = [&](auto* values) {
+    in_type_of(X, [&](auto zero) {
         nb::gil_scoped_release released;
-        infer_rows(holes, values, X.stride(0), X.stride(1), order.data(), center.data(), scale.data(), mean.data(),
-                   precision.data(), out);
-    };
-    if (X.dtype() == nb::dtype<double>()) call(static_cast<const double*>(X.data()));
-    else call(static_cast<const float*>(X.data()));
+        infer_rows(holes, static_cast<const decltype(zero)*>(X.data()), X.stride(0), X.stride(1), order.data(), center.data(),
+                   scale.data(), mean.data(), precision.data(), out);
+    });
 }
 
 }  // namespace
@@ -351,6 +437,10 @@ void infer_missing(const Matrix& X, const Input<Size, 1>& order, const Input<Siz
 void define_missing(nb::module_& module) {
     const auto strict = [](const char* argument) { return nb::arg(argument).noconvert(); };  // never a silent copy
     const auto optional = [](const char* argument) { return nb::arg(argument).noconvert().none(); };
+    module.def("range_missing", &range_missing, strict("X"));
+    module.def("moments_missing", &moments_missing, strict("X"), optional("weight"), strict("middle"), strict("unit"));
+    module.def("standardize_missing", &standardize_missing, strict("X"), strict("order"), strict("center"), strict("scale"),
+               strict("rows"));
     module.def("expect_missing", &expect_missing, strict("rows"), strict("weight"), strict("moves"), strict("starts"),
                strict("missing"), strict("counts"), strict("mean"), strict("precision"));
     module.def("infer_missing", &infer_missing, strict("X"), strict("order"), strict("starts"), strict("missing"),

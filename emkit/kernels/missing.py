@@ -30,6 +30,8 @@ Array = NDArray[Any]
 
 # Numbers held at once for the conditional covariances of a group of patterns.
 _GROUP_SIZE = 2**20
+# Rows of one block of the passes before the first E-step, and patterns whose rows are standardised at once.
+_PASS_ROWS, _PATTERNS = 16_384, 4_096
 
 
 class _Group(NamedTuple):
@@ -68,6 +70,41 @@ def _conditionals(precision: Array, columns: Array) -> tuple[Array, Array, Array
     inverses = np.linalg.inv(factors)
     log_determinants = 2.0 * np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(axis=1)
     return inverses, np.swapaxes(inverses, 1, 2) @ inverses, log_determinants
+
+
+def range_missing(X: Array) -> tuple[Array, Array]:
+    """Smallest and largest observed value of each column of X (n, p), float32 or float64; inf and -inf if there is none."""
+    low, high = np.full(X.shape[1], np.inf), np.full(X.shape[1], -np.inf)
+    for begin in range(0, len(X), _PASS_ROWS):
+        x = X[begin : begin + _PASS_ROWS]
+        low = np.fmin(low, np.fmin.reduce(x, axis=0)).astype(np.float64)
+        high = np.fmax(high, np.fmax.reduce(x, axis=0)).astype(np.float64)
+    return low, high
+
+
+def moments_missing(X: Array, weight: Array | None, middle: Array, unit: Array) -> tuple[Array, Array, Array]:
+    """Per column the sums of ``w``, ``w z`` and ``w z^2`` over the observed cells, with ``z = (x - middle) / unit``."""
+    seen, first, second = np.zeros(len(unit)), np.zeros(len(unit)), np.zeros(len(unit))
+    for begin in range(0, len(X), _PASS_ROWS):
+        z = X[begin : begin + _PASS_ROWS].astype(np.float64)
+        z -= middle
+        z *= 1.0 / unit
+        holes = np.isnan(z)
+        z[holes] = 0.0
+        w = np.ones(len(z)) if weight is None else weight[begin : begin + _PASS_ROWS]
+        seen += w @ ~holes
+        first += w @ z
+        z *= z
+        second += w @ z
+    return seen, first, second
+
+
+def standardize_missing(X: Array, order: Array, center: Array, scale: Array, rows: Array) -> None:
+    """Write ``(X[order] - center) / scale`` into ``rows`` (r, p) float64, with 0 in the holes."""
+    rows[...] = X[order]
+    rows -= center
+    rows /= scale
+    rows[np.isnan(rows)] = 0.0
 
 
 def expect_missing(
@@ -155,7 +192,3 @@ def infer_missing(
                 log_determinant[index[group.rows]] = log_determinants[group.pattern]
         if distance is not None:
             distance[index] = np.einsum("ij,ij->i", z @ precision, z)
-
-
-# Patterns whose rows are standardised at once.
-_PATTERNS = 4_096

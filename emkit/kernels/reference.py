@@ -31,6 +31,9 @@ from numpy.typing import NDArray
 
 from .missing import expect_missing as expect_missing
 from .missing import infer_missing as infer_missing
+from .missing import moments_missing as moments_missing
+from .missing import range_missing as range_missing
+from .missing import standardize_missing as standardize_missing
 
 Array = NDArray[Any]
 Distances = Callable[[Array], Array]
