@@ -29,20 +29,31 @@ class Patterns(NamedTuple):
     missing: Array  # (S, p) bool
 
 
+def _words(holes: Array) -> Array:
+    """The bits of each row, in 64-bit words."""
+    words = np.zeros((len(holes), -(-holes.shape[1] // 64) * 8), np.uint8)
+    bits = np.packbits(holes, axis=1)
+    words[:, : bits.shape[1]] = bits
+    return words.view(np.uint64)
+
+
+def row_sizes(holes: Array) -> Array:
+    """How many cells each row misses."""
+    return np.bitwise_count(_words(holes)).sum(axis=1, dtype=np.int64)
+
+
 def group(holes: Array) -> Patterns:
     """Sort rows by pattern; ``holes`` (n, p) says which cells are missing. Any number of columns."""
     n, p = holes.shape
-    words = np.zeros((n, -(-p // 64) * 8), np.uint8)
-    bits = np.packbits(holes, axis=1)
-    words[:, : bits.shape[1]] = bits
-    keys = words.view(np.uint64)
-    sizes = holes.sum(axis=1, dtype=np.uint64)
+    keys = _words(holes)
+    sizes = np.bitwise_count(keys).astype(np.uint64)
     if p <= 56:  # one word has room for the sizes, in its highest byte
-        mixed = (keys[:, 0] if sys.byteorder == "little" else keys[:, 0] >> np.uint64(8)) | sizes << np.uint64(56)
-        order = np.argsort(mixed, kind="stable")
-        new = np.diff(mixed[order]) != 0
+        key = keys[:, 0] if sys.byteorder == "little" else keys[:, 0] >> np.uint64(8)
+        key = key | sizes[:, 0] << np.uint64(56)
+        order = np.argsort(key, kind="stable")
+        new = np.diff(key[order]) != 0
     else:
-        order = np.lexsort((*keys.T, sizes))
+        order = np.lexsort((*keys.T, sizes.sum(axis=1)))
         new = (np.diff(keys[order], axis=0) != 0).any(axis=1)
     first = np.concatenate([[0], np.flatnonzero(new) + 1]) if n else np.empty(0, np.int64)
     return Patterns(order, np.append(first, n).astype(np.int64), holes[order[first]])

@@ -12,11 +12,12 @@ from scipy.stats import chi2
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from . import kernels
 from ._em import Search
 from ._executors import one_blas_thread
 from ._mixin import EMMixin
 from ._model import Model
-from ._patterns import Incomplete, Patterns, group
+from ._patterns import Incomplete, Patterns, group, row_sizes
 from ._uncertainty import posterior_draws, slowest_rate, standard_errors
 from ._validation import FLAG, NOTHING, ArrayLike, Instance, Interval, Options, Rules, check_holes, spawn
 from .exceptions import DataWarning
@@ -219,14 +220,14 @@ class EMImputer(EMMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """Check cells, then leave out the columns that fit left out."""
         X = check_holes(self, X, self.missing_values, reset=reset)
         if reset:
-            observed = ~np.isnan(X)
-            seen = observed.any(axis=0)
+            holes = np.isnan(X)
+            seen = ~holes.all(axis=0)
             if not seen.any():
                 raise ValueError("every cell of X is missing: there is nothing to learn from")
-            if np.count_nonzero(observed.any(axis=1)) < 2:
+            n_seen = np.count_nonzero(row_sizes(holes) < X.shape[1])
+            if n_seen < 2:
                 raise ValueError(
-                    f"n_samples = {len(X)}, of which {int(observed.any(axis=1).sum())} have an observed cell; at least 2 rows "
-                    "are needed for a covariance"
+                    f"n_samples = {len(X)}, of which {n_seen} have an observed cell; at least 2 rows are needed for a covariance"
                 )
             self._check_matrices(X.shape[1])
             if not seen.all():
@@ -260,7 +261,8 @@ class EMImputer(EMMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return bounds[0], bounds[1]
 
     def _check_start(self, X: Array) -> None:
-        size = np.fmax(np.fmax.reduce(X, axis=0), -np.fmin.reduce(X, axis=0))
+        low, high = kernels.range_missing(X)
+        size = np.maximum(-low, high)
         wrong = np.flatnonzero(size > 1e152)
         if len(wrong):
             j = wrong[0]
@@ -317,7 +319,7 @@ class EMImputer(EMMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
         warnings.warn(f"{type(self).__name__}: {message}", DataWarning, stacklevel=5)
 
     def _flag(self, holes: Array) -> None:
-        empty = np.flatnonzero(holes.all(axis=1))
+        empty = np.flatnonzero(row_sizes(holes) == holes.shape[1])
         if len(empty):
             self._warn(
                 f"{len(empty)} rows have no observed cell (the first is row {empty[0]}): they are filled with the means and say "
