@@ -1,8 +1,8 @@
 """Accelerators of the EM map: vectors in, vector out. They know no statistics, no model and no data.
 
-An accelerator is told every accepted point ``x`` with its image ``gx`` under the EM map, and answers with the point to try
-next. The engine evaluates that point (one pass over the data) and either accepts it, or rejects it, says so, and goes on
-from the last image: whatever an accelerator proposes, the objective never falls.
+An accelerator is told every accepted point ``x`` with its image ``gx`` under the EM map, and answers with the point to
+try next. The engine evaluates that point (one pass over the data) and either accepts it, or rejects it, says so, and
+goes on from the last image: whatever an accelerator proposes, the objective never falls.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ class Plain:
 class Squarem:
     """Squared extrapolation, third step length.
 
-    From ``x``, ``r = G(x) - x`` and ``v = G(G(x)) - G(x) - r`` it tries ``x - 2 a r + a^2 v`` with ``a = -|r| / |v|``, then takes
-    one plain step from there. The length ``|a|`` is bounded, more tightly after a rejection, less after success.
+    From ``x``, ``r = G(x) - x`` and ``v = G(G(x)) - G(x) - r`` it tries ``x - 2 a r + a^2 v`` with ``a = -|r| / |v|``,
+    then takes one plain step from there. The length ``|a|`` is bounded, more tightly after a rejection, less after
+    success.
 
     References
     ----------

@@ -1,12 +1,14 @@
 """From what the user hands in to blocks of rows whose statistics add.
 
-Cuts depend on the data alone, never on how many threads there are; together with a fixed order of summation this makes every
-fit bit-identical for every ``n_jobs``. Nothing here copies the data: blocks are views, and the passes below hold one block.
+Cuts depend on the data alone, never on how many threads there are; together with a fixed order of summation this makes
+every fit bit-identical for every ``n_jobs``. Nothing here copies the data: blocks are views, and the passes below hold
+one block.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,13 +21,15 @@ _PASS_ROWS = 16_384
 
 
 class Rows(NamedTuple):
-    """Rows of numbers with their weights, and the coordinates ``z = (x - center) / scale`` in which they are modelled."""
+    """Rows with their weights, and the coordinates ``z = (x - center) / scale`` in which they are modelled."""
 
     X: Array  # (n, d), the user's array or a view of it
     weight: Array | None  # (n,); None: every row counts once
     center: Array  # (d,)
     scale: Array  # (d,)
-    scatter: Array | None = None  # (d, d), the weighted sum of z z', for laws in which it does not depend on the parameters
+    scatter: Array | None = (
+        None  # (d, d), the weighted sum of z z', for laws in which it does not depend on the parameters
+    )
 
     @property
     def total(self) -> float:
@@ -34,7 +38,7 @@ class Rows(NamedTuple):
 
     @property
     def log_unit(self) -> float:
-        """Logarithm of the volume of one unit of ``z``: what a log-density loses when it is reported in the user's units."""
+        """Logarithm of the volume of one unit of ``z``: what a log-density loses in the user's units."""
         return float(np.log(self.scale).sum())
 
     def cut(self, rows: slice) -> Rows:
@@ -49,7 +53,7 @@ def cuts(n_rows: int, work_per_row: int) -> list[slice]:
     if n_blocks > 4:
         n_blocks = -(-n_blocks // 8) * 8  # divides evenly among 2, 4 or 8 workers
     edges = [n_rows * i // n_blocks for i in range(n_blocks + 1)]
-    return [slice(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [slice(a, b) for a, b in pairwise(edges)]
 
 
 def pieces(X: Array, weight: Array | None) -> Iterator[tuple[Array, Array | None]]:
@@ -74,7 +78,7 @@ class Moments(NamedTuple):
 
 def moments(X: Array, weight: Array | None) -> Moments:
     """Two passes, the second about the middle of the range and in units of it, so that nothing overflows or cancels."""
-    low, high = np.inf, -np.inf
+    low, high = np.full(X.shape[1], np.inf), np.full(X.shape[1], -np.inf)
     for x, _ in pieces(X, weight):
         low, high = np.minimum(low, x.min(axis=0)), np.maximum(high, x.max(axis=0))
     middle = 0.5 * low + 0.5 * high
@@ -107,8 +111,8 @@ def sample(rows: Rows, size: int) -> Rows:
     """At most ``size`` distinct rows with the weight of all, in an order given by their values.
 
     What is drawn, and in which order, does not change when a row is replaced by two of half the weight or when rows are
-    shuffled, so a start computed from it treats weights as repetitions. All rows if they are few; else those whose values
-    hash to the smallest numbers.
+    shuffled, so a start computed from it treats weights as repetitions. All rows if they are few; else those whose
+    values hash to the smallest numbers.
     """
     x, weight = _all(rows) if len(rows.X) <= size else _smallest_hashes(rows, size)
     order = np.lexsort(x.T[::-1])
@@ -124,7 +128,9 @@ def _all(rows: Rows) -> tuple[Array, Array]:
 
 
 def _smallest_hashes(rows: Rows, size: int) -> tuple[Array, Array]:
-    kept, key, weight = np.empty((0, rows.X.shape[1])), np.empty(0, np.uint64), np.empty(0)
+    kept: Array = np.empty((0, rows.X.shape[1]))
+    key: Array = np.empty(0, np.uint64)
+    weight: Array = np.empty(0)
     bound = np.iinfo(np.uint64).max
     for x, w in pieces(rows.X, rows.weight):
         hashes = _hash(x)

@@ -1,7 +1,7 @@
 """Free coordinates of constrained parameters: what an accelerator may move in without leaving the feasible set.
 
-Square-root and Cholesky coordinates are used because in them the boundary (a weight of zero, a singular covariance) is a
-finite point; in logarithms it lies at minus infinity, and extrapolation towards it never ends.
+Square-root and Cholesky coordinates are used because in them the boundary (a weight of zero, a singular covariance) is
+a finite point; in logarithms it lies at minus infinity, and extrapolation towards it never ends.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Cholesky(Chart):
     def size(self, like: Array) -> int:
         """Entries of the triangles."""
         d = like.shape[-1]
-        return like.size // (d * d) * (d * (d + 1) // 2)
+        return int(like.size // (d * d) * (d * (d + 1) // 2))
 
 
 def pack(params: Any, charts: Mapping[str, Any]) -> Array:

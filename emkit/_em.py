@@ -2,9 +2,10 @@
 
 ``step`` goes over blocks, ``climb`` over iterations, ``search`` over starts.
 
-A step costs one pass over the data and gives the objective at the point it started from for free, so no safeguard here ever
-needs a second evaluation. Its price is that the objective of the last image is not known until that image is evaluated too:
-a climb of ``n`` steps makes ``n + 1`` passes, and the number it reports belongs to the parameters it returns.
+A step costs one pass over the data and gives the objective at the point it started from for free, so no safeguard here
+ever needs a second evaluation. Its price is that the objective of the last image is not known until that image is
+evaluated too: a climb of ``n`` steps makes ``n + 1`` passes, and the number it reports belongs to the parameters it
+returns.
 """
 
 from __future__ import annotations
@@ -16,23 +17,25 @@ from time import perf_counter
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.utils.parallel import Parallel, delayed
 
 from ._accelerate import Accelerator, Plain
 from ._charts import pack, unpack
 from ._executors import Run, one_blas_thread, serial, workers
-from ._model import Ascent, Data, Degenerate, Model, Params, Stats, add
+from ._model import Ascent, Data, Degenerate, Model, Params, Rounding, Stats, add
 
+Array = NDArray[Any]
 T = TypeVar("T")
 Watch = Callable[[int, int, float], None]
 
 
-class FitFailed(ValueError):
+class FitFailedError(ValueError):
     """No start led anywhere; the message says why each failed."""
 
 
 def total(stats: Iterable[T]) -> T:
-    """Add pairwise, in the order given: partial sums of 1, 2, 4, ... blocks are held, like the digits of a binary counter."""
+    """Add pairwise, in the order given, holding partial sums like the digits of a binary counter."""
     partial_sums: list[tuple[int, T]] = []
     for item in stats:
         count = 1
@@ -65,32 +68,32 @@ def step(model: Model, blocks: Sequence[Data], params: Params, *, run: Run[Stats
 class Pace:
     """What consecutive EM steps tell of the way ahead.
 
-    Near an optimum an EM step leaves a share ``rho`` of the distance and ``rho^2`` of the gap in the objective; ``rho``, the fraction of
-    missing information, is the ratio of successive step lengths. Right after an extrapolation fast directions dominate
-    and the ratio is too small, so the largest of the last four is believed. A ratio of 1 or more means that the climb is leaving a
-    saddle: then nothing can be said, and the gap is infinite.
+    Near an optimum an EM step leaves a share ``rho`` of the distance and ``rho^2`` of the gap in the objective;
+    ``rho``, the fraction of missing information, is the ratio of successive step lengths. Right after an extrapolation
+    fast directions dominate and the ratio is too small, so the largest of the last four is believed. A ratio of 1 or
+    more means that the climb is leaving a saddle: then nothing can be said, and the gap is infinite.
     """
 
-    def __init__(self, resolution: float) -> None:
+    def __init__(self, rounding: Rounding) -> None:
         self.rate, self.gap = np.nan, np.inf
         self.idle = 0  # steps in a row that neither gained beyond rounding nor grew
-        self._resolution = resolution
+        self._rounding = rounding
         self._ratios: list[float] = []
         self._length = 0.0
 
-    def observe(self, x: Array, gx: Array, gain: float | None, slack: float) -> None:
-        """Take in the step from ``x`` to ``gx``, and what the EM step that led to ``x`` gained (None: no EM step did)."""
+    def observe(self, x: Array, gx: Array, gain: float | None) -> None:
+        """Take in the step from ``x`` to ``gx``, and the gain of the EM step that led to ``x`` (None: none did)."""
         previous, self._length = self._length, float(np.linalg.norm(gx - x))
         if gain is None:
             return
-        if self._length <= self._resolution * float(np.linalg.norm(x)):  # nothing moves beyond rounding: a fixed point
+        if self._length <= self._rounding.step * float(np.linalg.norm(x)):  # a fixed point: nothing moves
             self.rate, self.gap = self.rate if self._ratios else 0.0, 0.0
             return
         self._ratios = [*self._ratios[-3:], self._length / previous if previous > 0.0 else 1.0]
         self.rate = max(self._ratios)
         kept = self.rate**2
         self.gap = np.inf if kept >= 1.0 or len(self._ratios) < 2 else max(gain, 0.0) * kept / (1.0 - kept)
-        self.idle = 0 if gain > slack else self.idle + int(self._length <= previous)
+        self.idle = 0 if gain > self._rounding.objective else self.idle + int(self._length <= previous)
 
 
 def climb(
@@ -106,38 +109,44 @@ def climb(
 ) -> Ascent:
     """Iterate the EM map, accelerated, from ``params`` to a named status.
 
-    Every point is evaluated by the step that leaves it. A proposal of the accelerator that lowers the objective, or has no
-    answer, is dropped for the last image; the objective never falls beyond rounding, and the last step is plain EM.
+    Every point is evaluated by the step that leaves it. A proposal of the accelerator that lowers the objective, or has
+    no answer, is dropped for the last image; the objective never falls beyond rounding, and the last step is plain EM.
     """
-    accelerator, resolution = accelerate(), model.resolution(blocks[0])
-    pace = Pace(resolution)
+    accelerator = accelerate()
+    rounding = Rounding(sum(model.rounding(block).objective for block in blocks), model.rounding(blocks[0]).step)
+    pace = Pace(rounding)
     history: list[float] = []
     here: tuple[Params, Step] | None = None  # the last accepted point
-    point, x, gx, plain, n_steps = params, pack(params, model.charts), None, True, 0
+    point, plain, n_steps = params, True, 0
+    x = gx = pack(params, model.charts)
     try:
         while True:
             turn = _try(model, blocks, point, run)
-            slack = resolution * abs(here[1].objective) if here else 0.0
-            if isinstance(turn, str) or (here and turn.objective < here[1].objective - slack):
-                if here is None:
-                    raise Degenerate(turn)
-                if plain:  # the EM map itself failed, or fell
-                    status, reason = ("degenerate", turn) if isinstance(turn, str) else ("stalled", "an EM step lowered the objective")
+            if here is None and isinstance(turn, str):
+                raise Degenerate(turn)
+            if here is not None and (isinstance(turn, str) or turn.objective < here[1].objective - rounding.objective):
+                if plain:  # the EM map itself has no answer, or fell
+                    fell = ("stalled", "an EM step lowered the objective")
+                    status, reason = ("degenerate", turn) if isinstance(turn, str) else fell
                     break
                 accelerator.reject()
                 point, x, plain, n_steps = here[1].image, gx, True, n_steps + 1
                 continue
+            assert isinstance(turn, Step)
             gx = pack(turn.image, model.charts)
-            pace.observe(x, gx, turn.objective - here[1].objective if here and plain else None, slack)
+            pace.observe(x, gx, turn.objective - here[1].objective if here and plain else None)
             here = (point, turn)
             history.append(turn.objective)
             if watch is not None:
                 watch(n_steps, len(history), turn.objective)
-            if plain and pace.gap <= max(tol, slack):
+            if plain and pace.gap <= max(tol, rounding.objective):
                 status, reason = "converged", ""
                 break
             if pace.idle >= _IDLE:
-                status, reason = "stalled", "the objective no longer changes beyond rounding, but the steps do not shrink"
+                status, reason = (
+                    "stalled",
+                    "the objective no longer changes beyond rounding, but the steps do not shrink",
+                )
                 break
             if n_steps >= max_iter:
                 status, reason = "max_iter", f"stopped after max_iter={max_iter} steps"
@@ -145,11 +154,13 @@ def climb(
             n_steps += 1
             proposal = accelerator.propose(x, gx) if n_steps < max_iter else None  # the last step is plain
             plain = proposal is None or not np.isfinite(proposal).all()
-            point, x = (turn.image, gx) if plain else (unpack(proposal, model.charts, turn.image), proposal)
+            x = gx if proposal is None or plain else proposal
+            point = turn.image if plain else unpack(x, model.charts, turn.image)
     except KeyboardInterrupt:
         if here is None:
             raise
         status, reason = "stopped", "interrupted"
+    assert here is not None
     point, turn = here
     collapsed = None if status == "stopped" else model.degenerate(point, turn.stats)
     if collapsed is not None:
@@ -175,9 +186,11 @@ class Search(NamedTuple):
 
 # So many steps in a row without a gain end a climb that does not otherwise converge.
 _IDLE = 5
-# The race: how many start, how many EM steps each rung gives them before the lower half drops out, how many climb to the end.
+# The race: how many start, how many EM steps each rung gives them before the lower half drops out, how many climb to
+# the end.
 _RACERS, _RUNGS, _FINALISTS = 12, (3, 6), 3
-# A climb that takes longer than this, in seconds, is worth the price (some 20 ms) of handing the next ones to other workers.
+# A climb that takes longer than this, in seconds, is worth the price (some 20 ms) of handing the next ones to other
+# workers.
 _WORTH_SHARING = 0.1
 
 
@@ -193,9 +206,10 @@ def search(
 ) -> Search:
     """Climb from several starts and keep the best regular solution; a start that fails is recorded, not fatal.
 
-    An integer ``n_init`` is that many full climbs. "auto" is a race: many starts take a few steps on a bounded sample of the
-    data, the lower half drops out at each rung, and the last few are climbed on all of it. ``first``, if given, is the first
-    start (with "auto" the only one); the others are the model's own, each from a child of ``seed`` drawn before any work.
+    An integer ``n_init`` is that many full climbs. "auto" is a race: many starts take a few steps on a bounded sample
+    of the data, the lower half drops out at each rung, and the last few are climbed on all of it. ``first``, if given,
+    is the first start (with "auto" the only one); the others are the model's own, each from a child of ``seed`` drawn
+    before any work.
     """
     blocks, sketch = model.split(data), model.sketch(data)
     restarts: list[dict[str, Any]] = []
@@ -208,10 +222,16 @@ def search(
             except (Degenerate, np.linalg.LinAlgError) as error:
                 restarts.append(_fate(index, error))
                 continue
-            if not any(_equal(start, other) for i, other in starts.items() if i < index):
+            twin = next((i for i, other in starts.items() if i < index and _equal(start, other)), None)
+            if twin is None:
                 starts[index] = start
+            else:
+                restarts.append(_fate(index, Degenerate(f"the same as start {twin}")) | {"status": "duplicate"})
+        interrupted = False
         if n_init == "auto" and len(starts) > _FINALISTS:
-            starts = _race(model, model.split(sketch), starts, restarts, n_workers)
+            starts, interrupted = _race(model, model.split(sketch), starts, restarts, n_workers)
+        if interrupted:  # one step on all the data, so that what is returned has an objective
+            climbing["max_iter"] = 1
         outcomes = _climb_all(model, blocks, starts, n_workers, **climbing)
     restarts.extend(_fate(index, outcome) for index, outcome in outcomes.items())
     best: Ascent | None = None
@@ -219,24 +239,30 @@ def search(
         if isinstance(outcome, Ascent) and (best is None or _better(outcome, best)):
             best = outcome
     restarts.sort(key=itemgetter("start"))
+    if best is not None and interrupted:
+        best = best._replace(status="stopped", reason="interrupted")
     if best is None:
         reasons = "; ".join(f"start {row['start']}: {row['reason']}" for row in restarts)
-        raise FitFailed(f"every start failed ({reasons})")
+        raise FitFailedError(f"every start failed ({reasons})")
     return Search(best, restarts)
 
 
 def _race(
     model: Model, blocks: Sequence[Data], starts: dict[int, Params], restarts: list[dict[str, Any]], n_workers: int
-) -> dict[int, Params]:
-    """Successive halving; those that drop out are recorded."""
+) -> tuple[dict[int, Params], bool]:
+    """Successive halving: the finalists, and whether the user interrupted; those that drop out are recorded."""
     for n_steps in _RUNGS:
         outcomes = _climb_all(model, blocks, starts, n_workers, tol=0.0, max_iter=n_steps, accelerate=Plain)
-        standing = sorted(outcomes, key=lambda i: outcomes[i].objective if isinstance(outcomes[i], Ascent) else -np.inf)
-        places = max(_FINALISTS, len(standing) // 2)
-        for index in standing[:-places]:
-            restarts.append(_fate(index, outcomes[index]) | {"status": "outrun"})
-        starts = {i: outcomes[i].params for i in sorted(standing[-places:]) if isinstance(outcomes[i], Ascent)}
-    return starts
+        running = {index: outcome for index, outcome in outcomes.items() if isinstance(outcome, Ascent)}
+        order = sorted(running, key=lambda index: running[index].objective)
+        interrupted = any(map(_stopped, outcomes.values()))
+        places = 1 if interrupted else max(_FINALISTS, len(order) // 2)
+        restarts += [_fate(index, outcome) for index, outcome in outcomes.items() if index not in running]
+        restarts += [_fate(index, running[index]) | {"status": "outrun", "reason": ""} for index in order[:-places]]
+        starts = {index: running[index].params for index in sorted(order[-places:])}
+        if interrupted:
+            break
+    return starts, interrupted
 
 
 def _climb_all(
@@ -257,7 +283,10 @@ def _climb_all(
     rest = [index for index in starts if index not in outcomes]
     if rest:
         parallel = Parallel(n_jobs=n_workers, prefer="threads")
-        found = parallel(delayed(_attempt)(model, blocks, starts[index], **climbing) for index in rest)
+        try:
+            found = parallel(delayed(_attempt)(model, blocks, starts[index], **climbing) for index in rest)
+        except KeyboardInterrupt:  # what is finished is kept
+            found = [Degenerate("interrupted") for _ in rest]
         outcomes.update(zip(rest, found, strict=True))
     return outcomes
 
@@ -288,7 +317,7 @@ def _equal(one: Any, other: Any) -> bool:
 
 
 def _better(one: Ascent, other: Ascent) -> bool:
-    """Whether a later climb beats an earlier one: a regular solution a degenerate one, otherwise by more than rounding."""
+    """Whether a later climb beats an earlier one: regular before degenerate, then higher by more than rounding."""
     if (one.status == "degenerate") != (other.status == "degenerate"):
         return other.status == "degenerate"
     return one.objective > other.objective + 1e-9 * abs(other.objective)

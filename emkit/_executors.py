@@ -38,14 +38,14 @@ def count_workers(n_jobs: int | None) -> int:
     ``joblib.parallel_config(n_jobs=...)`` and ``OMP_NUM_THREADS`` are respected when ``n_jobs`` is None.
     """
     backend, configured = get_active_backend()
-    if n_jobs is None and getattr(backend, "nesting_level", 0):
+    if n_jobs is None and getattr(backend, "nesting_level", None):
         return 1
     if n_jobs is None and configured not in (None, 1):
         n_jobs = configured
+    limit, cores = os.environ.get("OMP_NUM_THREADS", ""), int(joblib.cpu_count())
     if n_jobs is not None:
-        return max(1, n_jobs if n_jobs > 0 else joblib.cpu_count() + 1 + n_jobs)
-    limit = os.environ.get("OMP_NUM_THREADS", "")
-    return min(joblib.cpu_count(), int(limit)) if limit.isdigit() and int(limit) > 0 else joblib.cpu_count()
+        return max(1, n_jobs if n_jobs > 0 else cores + 1 + n_jobs)
+    return min(cores, int(limit)) if limit.isdigit() and int(limit) > 0 else cores
 
 
 @cache
@@ -55,4 +55,5 @@ def _controller() -> ThreadpoolController:
 
 def one_blas_thread() -> AbstractContextManager[Any]:
     """Hold BLAS to one thread: the parallelism is over blocks and starts, and results do not depend on the machine."""
-    return _controller().limit(limits=1, user_api="blas")
+    limit: AbstractContextManager[Any] = _controller().limit(limits=1, user_api="blas")
+    return limit

@@ -1,7 +1,7 @@
 """EMMixin: what every estimator shares. The only file that knows scikit-learn's lifecycle.
 
-An estimator adds its constructor and three hooks: ``_model`` (constructor parameters to a frozen model), ``_publish`` (parameters to
-fitted attributes) and ``_recall`` (its inverse). From there data flow one way::
+An estimator adds its constructor and three hooks: ``_model`` (constructor parameters to a frozen model), ``_publish``
+(parameters to fitted attributes) and ``_recall`` (its inverse). From there data flow one way::
 
     fit -> check -> model.prepare -> search (starts) -> climb (iterations) -> step (blocks) -> model.expect -> kernel
         -> model.restore -> _publish
@@ -19,7 +19,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from ._accelerate import ACCELERATORS
-from ._em import FitFailed, Search, Watch, search
+from ._em import FitFailedError, Search, Watch, search
 from ._executors import count_workers, one_blas_thread, workers
 from ._model import Data, Model, Params
 from ._validation import (
@@ -141,7 +141,7 @@ class EMMixin:
         try:
             found = self._search(model, data, first)
             reason = found.best.reason if found.best.status == "degenerate" else ""
-        except FitFailed as error:
+        except FitFailedError as error:
             found, reason = None, str(error)
         rescue = model.rescue(data, reason) if reason else None
         if rescue is not None:
@@ -273,4 +273,6 @@ class EMMixin:
         if self.status_ == "degenerate":
             return float("inf")
         n_parameters = self._model().n_parameters(self._recall())
-        return -2.0 * float(log_density.sum()) + n_parameters * (np.log(len(log_density)) if penalty is None else penalty)
+        return -2.0 * float(log_density.sum()) + n_parameters * (
+            np.log(len(log_density)) if penalty is None else penalty
+        )

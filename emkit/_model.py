@@ -41,8 +41,15 @@ class Degenerate(ArithmeticError):
 def add(left: Tree, right: Tree) -> Tree:
     """Add statistics field by field."""
     if isinstance(left, tuple) and hasattr(left, "_make"):
-        return left._make(map(add, left, right))  # type: ignore[no-any-return, arg-type, call-overload]
+        return left._make(map(add, left, right))  # type: ignore[no-any-return, call-overload]
     return left + right  # type: ignore[no-any-return, operator]
+
+
+class Rounding(NamedTuple):
+    """Differences that mean nothing in the arithmetic of a model."""
+
+    objective: float  # in nats
+    step: float  # length of a step in free coordinates, relative to the length of the point
 
 
 class Model(ABC):
@@ -76,6 +83,10 @@ class Model(ABC):
     @abstractmethod
     def prior(self, params: Params) -> Stats:
         """Imaginary data, one more addend; its log-likelihood is the log prior."""
+
+    @abstractmethod
+    def rounding(self, data: Data) -> Rounding:
+        """Tell what differences are nothing but rounding."""
 
     # Prediction: one frame, cut into portions, each filled by itself.
 
@@ -128,10 +139,6 @@ class Model(ABC):
     def degenerate(self, params: Params, stats: Stats) -> str | None:
         """Name what has collapsed (a component, a state), or None for a regular solution."""
         return None
-
-    def resolution(self, data: Data) -> float:
-        """Smallest relative change of the objective that is not rounding."""
-        return 1e-12
 
 
 class Emission(ABC):

@@ -18,13 +18,13 @@ def whiten(z: Array, weight: Array) -> Array:
     centred = z - weight @ z / weight.sum()
     values, vectors = np.linalg.eigh((centred * weight[:, None]).T @ centred / weight.sum())
     real = values > 1e-10 * values[-1]
-    return centred @ (vectors[:, real] / np.sqrt(values[real])) if real.any() else centred
+    return np.asarray(centred @ (vectors[:, real] / np.sqrt(values[real])) if real.any() else centred)
 
 
 def squared_distance(points: Array, point: Array) -> Array:
     """From every row of ``points`` to one ``point``."""
     deviation = points - point
-    return np.einsum("ij,ij->i", deviation, deviation)
+    return np.asarray(np.einsum("ij,ij->i", deviation, deviation))
 
 
 def greedy_seeds(points: Array, weight: Array, k: int, rng: np.random.Generator) -> Array:
@@ -70,7 +70,7 @@ def _draw(mass: Array, rng: np.random.Generator) -> int:
 
 def partition(points: Array, centres: Array) -> Array:
     """Index of the nearest centre of every row."""
-    return np.argmin([squared_distance(points, centre) for centre in centres], axis=0)
+    return np.asarray(np.argmin([squared_distance(points, centre) for centre in centres], axis=0))
 
 
 def soften(labels: Array, weight: Array, n_active: int, k: int) -> Array:

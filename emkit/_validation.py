@@ -40,11 +40,10 @@ class Interval:
 
     def allows(self, value: Any) -> bool:
         """Whether the value is a number of the range; a bool is not a number."""
-        number = Integral if self.kind is int else Real
-        if not isinstance(value, number) or isinstance(value, bool | np.bool_) or not np.isfinite(float(value)):
+        if isinstance(value, bool | np.bool_) or not isinstance(value, Integral if self.kind is int else Real):
             return False
-        above = value > self.low if self.open_low else value >= self.low
-        return bool(above and value <= self.high)
+        x = float(value)
+        return np.isfinite(x) and (x > self.low if self.open_low else x >= self.low) and x <= self.high
 
     def __str__(self) -> str:
         """Name the range."""
@@ -100,16 +99,16 @@ class ArrayLike:
 NOTHING = Options((None,))
 FLAG = Instance((bool, np.bool_), "a bool")
 SEED = Instance(
-    (Integral, np.random.RandomState, np.random.Generator, np.random.SeedSequence),  # type: ignore[arg-type]
+    (Integral, np.random.RandomState, np.random.Generator, np.random.SeedSequence),
     "an int, a RandomState, a Generator or a SeedSequence",
 )
-JOBS = Instance((Integral,), "an int")  # type: ignore[arg-type]
+JOBS = Instance((Integral,), "an int")
 
 Rules = Mapping[str, tuple[Rule, ...]]
 
 
 def check_parameters(estimator: Any, rules: Rules) -> None:
-    """Raise on the first constructor parameter that breaks its rules; parameters without rules are left to their owner."""
+    """Raise on the first constructor parameter that breaks its rules; one without rules is left to its owner."""
     if sklearn.get_config().get("skip_parameter_validation", False):
         return
     for name, value in estimator.get_params(deep=False).items():
@@ -123,7 +122,7 @@ def check_parameters(estimator: Any, rules: Rules) -> None:
 
 
 def check_rows(estimator: Any, X: Any, *, reset: bool) -> Array:
-    """Two-dimensional float32 or float64 rows without missing or infinite cells; no copy of an array that is so already."""
+    """Two-dimensional float32 or float64 rows without missing or infinite cells; what is so already is not copied."""
     _refuse_kinds(X)
     X = validate_data(estimator, X, reset=reset, dtype=[np.float64, np.float32], ensure_all_finite=False)
     names = getattr(estimator, "feature_names_in_", None)
@@ -136,9 +135,7 @@ def check_holes(estimator: Any, X: Any, missing_values: Any, *, reset: bool) -> 
     if np.ma.isMaskedArray(X):
         X = X.astype(np.result_type(X.dtype, np.float32)).filled(np.nan)
     _refuse_kinds(X)
-    X = validate_data(
-        estimator, _numbers(X), reset=reset, dtype=[np.float64, np.float32], ensure_all_finite=False
-    )
+    X = validate_data(estimator, _numbers(X), reset=reset, dtype=[np.float64, np.float32], ensure_all_finite=False)
     X = np.asarray(X)
     if np.isinf(kernels.range_missing(X)).any() and np.isinf(X).any():
         row, column = (int(i) for i in np.argwhere(np.isinf(X))[0])
@@ -203,8 +200,8 @@ def _refuse_kinds(X: Any) -> None:
     if np.ma.isMaskedArray(X) and np.ma.is_masked(X):
         row, column = (int(i[0]) for i in np.nonzero(np.ma.getmaskarray(np.atleast_2d(X))))
         raise ValueError(
-            f"X has a masked cell at row {row}, column {column}; missing values are not supported here: impute them first, "
-            "or drop the rows"
+            f"X has a masked cell at row {row}, column {column}; missing values are not supported here: impute them "
+            "first, or drop the rows"
         )
     for name, dtype in _dtypes(X):
         if dtype.kind in "mM":
@@ -252,7 +249,9 @@ def check_weight(sample_weight: Any, n_rows: int) -> Array | None:
     if weight.ndim == 0:
         weight = np.full(n_rows, float(weight))
     if weight.shape != (n_rows,):
-        raise ValueError(f"sample_weight has shape {weight.shape}, but X has {n_rows} rows: give one weight for each row")
+        raise ValueError(
+            f"sample_weight has shape {weight.shape}, but X has {n_rows} rows: give one weight for each row"
+        )
     wrong = np.flatnonzero(~(np.isfinite(weight) & (weight >= 0.0)))
     if len(wrong):
         raise ValueError(

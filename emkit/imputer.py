@@ -243,7 +243,9 @@ class EMImputer(EMMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
             if prior.shape != (p, p):
                 raise ValueError(f"prior has shape {prior.shape}, but X has {p} features: it must be ({p}, {p})")
             if not np.isfinite(prior).all() or not np.allclose(prior, prior.T) or np.linalg.eigvalsh(prior)[0] < 0.0:
-                raise ValueError("prior must be a symmetric matrix without negative eigenvalues: the scatter of imaginary rows")
+                raise ValueError(
+                    "prior must be a symmetric matrix without negative eigenvalues: the scatter of imaginary rows"
+                )
         low, high = self._bounds(p)
         wrong = np.flatnonzero(~(low < high))
         if len(wrong):
@@ -256,7 +258,9 @@ class EMImputer(EMMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
         for name in ("min_value", "max_value"):
             value = np.asarray(getattr(self, name), dtype=np.float64)
             if value.shape not in ((), (p,)):
-                raise ValueError(f"{name} has shape {value.shape}, but X has {p} features: give one number, or one for each")
+                raise ValueError(
+                    f"{name} has shape {value.shape}, but X has {p} features: give one number, or one for each"
+                )
             bounds.append(np.broadcast_to(value, (p,)))
         return bounds[0], bounds[1]
 
@@ -266,7 +270,9 @@ class EMImputer(EMMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
         wrong = np.flatnonzero(size > 1e152)
         if len(wrong):
             j = wrong[0]
-            raise ValueError(f"column {j} has values up to {size[j]:.3g}, whose squares overflow; divide the column first")
+            raise ValueError(
+                f"column {j} has values up to {size[j]:.3g}, whose squares overflow; divide the column first"
+            )
 
     def _record(self, found: Search, model: Model) -> None:
         super()._record(found, model)
@@ -289,7 +295,9 @@ class EMImputer(EMMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
         if self.n_iter_ == 1 and self.converged_ and data.missing.any():
             # The climb began at its end, the closed form: its pace has to be asked for.
             model = self._used_model().calibrate(data)
-            self.worst_missing_information_ = slowest_rate(model, model.split(data), model.standardize(self._recall(), data))
+            self.worst_missing_information_ = slowest_rate(
+                model, model.split(data), model.standardize(self._recall(), data)
+            )
         return X, data
 
     def _publish(self, params: Normal) -> None:
@@ -483,7 +491,9 @@ class EMImputer(EMMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
             ``mean`` and ``std``, ndarrays of shape (n_samples, n_features kept).
         """
         check_is_fitted(self)
-        X = self._check_rows(X, reset=False)
+        return self._conditional(self._check_rows(X, reset=False))
+
+    def _conditional(self, X: Array) -> Conditional:
         params = self._recall()
         columns = np.flatnonzero(varying(params))
         filled, deviation = self._fill(X, params, "filled", "deviation")

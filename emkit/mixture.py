@@ -16,9 +16,9 @@ from sklearn.utils.validation import check_is_fitted
 from ._blocks import Rows, cuts, sample
 from ._charts import Simplex
 from ._mixin import EMMixin
-from ._model import Charts, Model, add
+from ._model import Charts, Model, Rounding, add
 from ._starts import greedy_seeds, partition, random_seeds, soften, whiten
-from ._validation import NOTHING, ArrayLike, Interval, Options, Rules, check_rows, spawn
+from ._validation import NOTHING, ArrayLike, Interval, Options, Rules, spawn
 from .emissions.gaussian import SHAPES, Gaussian, Gaussians, Sums
 from .exceptions import DataWarning
 
@@ -59,12 +59,15 @@ class Given(NamedTuple):
     precisions: Array | None = None
 
 
+NOTHING_GIVEN = Given()
+
+
 @dataclass(frozen=True)
 class Mixture(Model):
     """A mixture of ``k`` components with one law of observation.
 
-    E-step: responsibilities ``r_ik`` proportional to ``w_k p(x_i | k)``. M-step: ``w_k`` is the share of the rows, and the law maximises its
-    own part.
+    E-step: responsibilities ``r_ik`` proportional to ``w_k p(x_i | k)``. M-step: ``w_k`` is the share of the rows, and
+    the law maximises its own part.
 
     References
     ----------
@@ -74,7 +77,7 @@ class Mixture(Model):
     law: Gaussian
     k: int
     init: str = "k-means++"
-    given: Given = Given()
+    given: Given = NOTHING_GIVEN
 
     @property
     def charts(self) -> Charts:
@@ -132,14 +135,20 @@ class Mixture(Model):
         if self.given.means is not None:
             points, centres = z, (self.given.means - data.center) / data.scale
         else:
-            # No recipe is always right: whitening finds clusters that lie along one correlated direction and drowns them in
-            # many columns of noise; seeds far apart find separated clusters and are caught by outliers.
+            # No recipe is always right: whitening finds clusters that lie along one correlated direction and drowns
+            # them in many columns of noise; seeds far apart find separated clusters and are caught by outliers.
             recipe = rng.integers(3)
             points = whiten(z, weight) if recipe == 0 else z
-            draw = random_seeds if self.init.startswith("random") or (recipe == 2 and self.init == "k-means++") else greedy_seeds
+            draw = (
+                random_seeds
+                if self.init.startswith("random") or (recipe == 2 and self.init == "k-means++")
+                else greedy_seeds
+            )
             centres = points[draw(points, weight, self.k, rng)]
             if self.init == "kmeans":
-                centres = KMeans(len(centres), init=centres, n_init=1).fit(points, sample_weight=weight).cluster_centers_
+                centres = (
+                    KMeans(len(centres), init=centres, n_init=1).fit(points, sample_weight=weight).cluster_centers_
+                )
         resp = soften(partition(points, centres), weight, len(centres), self.k)
         blank = self.law.blank(self.k, z.shape[1])
         stats = add(self.law.summarize(blank, data, resp), self.law.prior(blank))
@@ -186,7 +195,7 @@ class Mixture(Model):
         return Parts(params.weights[order], self.law.take(params.law, order))
 
     def canonical(self, params: Parts) -> Parts:
-        """Order components by their means, the first column first, unless the user's starting values gave them places."""
+        """Order components by their means, the first column first, unless starting values gave them places."""
         if any(value is not None for value in self.given):
             return params
         return self.take(params, np.lexsort(params.law.means.T[::-1]))
@@ -203,17 +212,22 @@ class Mixture(Model):
         deviations = np.sqrt(np.diagonal(total))
         for k in range(1, self.k):
             same = (np.abs(means[:k] - means[k]) <= 1e-6 * deviations).all(axis=1)
-            same &= (np.abs(covariances[:k] - covariances[k]) <= 1e-6 * np.outer(deviations, deviations)).all(axis=(1, 2))
+            same &= (np.abs(covariances[:k] - covariances[k]) <= 1e-6 * np.outer(deviations, deviations)).all(
+                axis=(1, 2)
+            )
             if same.any():
                 return (
-                    f"components {int(np.argmax(same))} and {k} are identical: a saddle of the likelihood if their starting "
-                    "values were, otherwise one component too many"
+                    f"components {int(np.argmax(same))} and {k} are identical: a saddle of the likelihood if their "
+                    "starting values were, otherwise one component too many"
                 )
         return self.law.collapsed(params.law, stats.law, total)
 
-    def resolution(self, data: Rows) -> float:
-        """Float32 rows are multiplied in float32."""
-        return 1e-12 if data.X.dtype == np.float64 else 1e-8
+    def rounding(self, data: Rows) -> Rounding:
+        """Errors of single rows add up like a random walk where rows are multiplied in float32, hardly in float64."""
+        size = data.X.shape[1] + abs(data.log_unit)
+        if data.X.dtype == np.float64:
+            return Rounding(1e-12 * size * data.total, 1e-12)
+        return Rounding(1e-6 * size * np.sqrt(data.total), 1e-6)
 
     def n_parameters(self, params: Parts) -> int:
         """Free parameters: weights, means, covariances."""
@@ -236,17 +250,22 @@ def _check_values(given: Given, law: Gaussian) -> None:
     if precisions is not None:
         fault = law.fault(precisions)
         if fault is not None:
-            raise ValueError(f"precisions_init{fault}; precisions are inverse covariances: symmetric, positive definite")
+            raise ValueError(
+                f"precisions_init{fault}; precisions are inverse covariances: symmetric, positive definite"
+            )
     if means is not None and len(np.unique(means, axis=0)) < len(means) and (precisions is None or precisions.ndim < 1):
-        raise ValueError("means_init gives two components the same mean: they would stay alike for ever; move one of them")
+        raise ValueError(
+            "means_init gives two components the same mean: they would stay alike for ever; move one of them"
+        )
 
 
 class EMGaussianMixture(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[misc]
     """Gaussian mixture, estimated by accelerated EM.
 
-    scikit-learn's ``GaussianMixture``, parameter by parameter and attribute by attribute: replacing the import is enough. What
-    differs: ``tol`` bounds what remains to be gained rather than the last change, ``reg_covar`` is relative to the data and part of
-    the objective, rows may have weights, starts look at whitened data, and a component that collapses is named.
+    scikit-learn's ``GaussianMixture``, parameter by parameter and attribute by attribute: replacing the import is
+    enough. What differs: ``tol`` bounds what remains to be gained rather than the last change, ``reg_covar`` is
+    relative to the data and part of the objective, rows may have weights, starts look at whitened data, and a component
+    that collapses is named.
 
     Parameters
     ----------
@@ -255,18 +274,19 @@ class EMGaussianMixture(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[m
     covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
         A matrix for each component, one for all, variances for each component, or one variance for each component.
     tol : float, default=1e-3
-        Stop when the objective is estimated to have less than this left to gain, in nats (of the total, not of the mean).
+        Stop when the objective is estimated to have less than this left to gain, in nats (of the total, not of the
+        mean).
     reg_covar : float, default=1e-6
-        Scatter of one imaginary row per component, relative to the variance of each column: it keeps covariances regular and
-        fades as rows are added. Its log-density is part of ``objective_``. 0 is plain maximum likelihood.
+        Scatter of one imaginary row per component, relative to the variance of each column: it keeps covariances
+        regular and fades as rows are added. Its log-density is part of ``objective_``. 0 is plain maximum likelihood.
     max_iter : int, default=500
         Most EM steps of one start. A fit reads the data once more than it makes steps.
     n_init : int or "auto", default="auto"
         Number of full starts; the best regular solution is kept. "auto" races twelve starts on a sample of the rows,
         and climbs the best three to the end.
     init_params : {"k-means++", "kmeans", "random_from_data", "random"}, default="k-means++"
-        Seeds by greedy k-means++ on whitened or standardised columns; the same followed by k-means; or random rows ("random"
-        means the same: random responsibilities would start on a saddle).
+        Seeds by greedy k-means++ on whitened or standardised columns; the same followed by k-means; or random rows
+        ("random" means the same: random responsibilities would start on a saddle).
     weights_init : array-like of shape (n_components,), optional
         Weights to start from.
     means_init : array-like of shape (n_components, n_features), optional
@@ -276,8 +296,8 @@ class EMGaussianMixture(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[m
     acceleration : {"squarem", None}, default="squarem"
         Extrapolate the EM map; the objective never falls. None is plain EM.
     n_jobs : int, optional
-        Threads for restarts or, with one start, for blocks of rows. None: all cores, one inside a joblib worker. The result does
-        not depend on it.
+        Threads for restarts or, with one start, for blocks of rows. None: all cores, one inside a joblib worker. The
+        result does not depend on it.
     random_state : int, RandomState, Generator, SeedSequence, optional
         Seed of the starts.
     warm_start : bool, default=False
@@ -292,7 +312,8 @@ class EMGaussianMixture(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[m
     means_ : ndarray of shape (n_components, n_features)
         Means; components are in the order of their means, first column first.
     covariances_, precisions_, precisions_cholesky_ : ndarray
-        (n_components, n_features, n_features), (n_features, n_features), (n_components, n_features) or (n_components,) by type.
+        (n_components, n_features, n_features), (n_features, n_features), (n_components, n_features) or (n_components,)
+        by type.
     labels_ : ndarray of shape (n_samples,)
         Most probable component of each training row; no number is left out.
     log_likelihood_ : float
@@ -321,8 +342,8 @@ class EMGaussianMixture(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[m
 
     References
     ----------
-    Dempster, A., Laird, N. & Rubin, D. (1977). Maximum likelihood from incomplete data via the EM algorithm. *JRSS B* 39.
-    Varadhan, R. & Roland, C. (2008). *Scandinavian Journal of Statistics* 35, 335-353.
+    Dempster, A., Laird, N. & Rubin, D. (1977). Maximum likelihood from incomplete data via the EM algorithm. *JRSS B*
+    39. Varadhan, R. & Roland, C. (2008). *Scandinavian Journal of Statistics* 35, 335-353.
 
     Examples
     --------
@@ -383,7 +404,8 @@ class EMGaussianMixture(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[m
         self.warm_start = warm_start
         self.verbose = verbose
 
-    # Hooks of EMMixin ---------------------------------------------------------------------------------------------------
+    # Hooks of EMMixin
+    # ---------------------------------------------------------------------------------------------------
 
     def _model(self) -> Mixture:
         law = SHAPES[self.covariance_type](float(self.reg_covar))
@@ -401,25 +423,29 @@ class EMGaussianMixture(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[m
             for parameter, fitted in (("n_components", len(self.means_)), ("covariance_type", self._fitted_type)):
                 if getattr(self, parameter) != fitted:
                     raise ValueError(
-                        f"{parameter}={getattr(self, parameter)!r}, but warm_start=True continues a fit with {fitted!r}; set "
-                        f"warm_start=False to start anew, or {parameter}={fitted!r} to continue"
+                        f"{parameter}={getattr(self, parameter)!r}, but warm_start=True continues a fit with "
+                        f"{fitted!r}; set warm_start=False to start anew, or {parameter}={fitted!r} to continue"
                     )
         given, law = self._given(), SHAPES[self.covariance_type]()
-        shapes = Given((k,), (k, d), law.shape(k, d))
-        for parameter, value, shape in zip(("weights_init", "means_init", "precisions_init"), given, shapes, strict=True):
+        shapes = ((k,), (k, d), law.shape(k, d))
+        for parameter, value, shape in zip(
+            ("weights_init", "means_init", "precisions_init"), given, shapes, strict=True
+        ):
             if value is not None and value.shape != shape:
                 raise ValueError(
                     f"{parameter} has shape {value.shape}, but {name} with n_components={k}, "
                     f"covariance_type={self.covariance_type!r} and {d} features needs {shape}"
                 )
             if value is not None and not np.isfinite(value).all():
-                raise ValueError(f"{parameter} contains {value[~np.isfinite(value)][0]}; starting values must be finite")
+                raise ValueError(
+                    f"{parameter} contains {value[~np.isfinite(value)][0]}; starting values must be finite"
+                )
         _check_values(given, law)
         n_parameters = Mixture(law, k).count(k, d)
         if n_parameters > n * d:
             warnings.warn(
-                f"{n_parameters} parameters for {n} rows of {d} numbers: the fit says more of reg_covar than of the data; use "
-                "fewer components or a simpler covariance_type",
+                f"{n_parameters} parameters for {n} rows of {d} numbers: the fit says more of reg_covar than of the data; "
+                "use fewer components or a simpler covariance_type",
                 DataWarning,
                 stacklevel=3,
             )
@@ -442,9 +468,12 @@ class EMGaussianMixture(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[m
 
     def _recall(self) -> Parts:
         law = SHAPES[self.covariance_type]()
-        return Parts(np.asarray(self.weights_), law.from_covariances(np.asarray(self.means_), np.asarray(self.covariances_)))
+        return Parts(
+            np.asarray(self.weights_), law.from_covariances(np.asarray(self.means_), np.asarray(self.covariances_))
+        )
 
-    # What a mixture is asked ----------------------------------------------------------------------------------------------
+    # What a mixture is asked
+    # ----------------------------------------------------------------------------------------------
 
     @property
     def lower_bound_(self) -> float:
@@ -509,8 +538,8 @@ class EMGaussianMixture(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[m
 
         References
         ----------
-        Biernacki, C., Celeux, G. & Govaert, G. (2000). *IEEE PAMI* 22, 719-725; with the most probable component of each row
-        taken for its own, as in R mclust (which reports the negative).
+        Biernacki, C., Celeux, G. & Govaert, G. (2000). *IEEE PAMI* 22, 719-725; with the most probable component of
+        each row taken for its own, as in R mclust (which reports the negative).
         """
         certainty = self.predict_proba(X).max(axis=1)
         return self.bic(X) - 2.0 * float(np.log(certainty).sum())

@@ -22,7 +22,7 @@ from scipy.linalg import lapack
 
 from . import kernels
 from ._charts import Cholesky, Real
-from ._model import Charts, Degenerate, Model
+from ._model import Charts, Degenerate, Model, Rounding
 from ._patterns import Incomplete, Patterns, group, incomplete, monotone_order
 from .exceptions import DataWarning
 
@@ -176,6 +176,10 @@ class MissingNormal(Model):
         delta = stats.first / stats.rows
         return Normal(params.mean + delta, factor((stats.second - stats.rows * np.outer(delta, delta)) / stats.divisor))
 
+    def rounding(self, data: Incomplete) -> Rounding:
+        """Numbers are of order one; what the units add to the log-likelihood is rounded too."""
+        return Rounding(1e-12 * (data.total * len(data.scale) + float(np.abs(data.constants).sum())), 1e-12)
+
     def degenerate(self, params: Normal, stats: Completed) -> str | None:
         """Name the columns of a covariance that is all but singular."""
         thin = thinnest(params.cholesky)
@@ -207,7 +211,9 @@ class MissingNormal(Model):
         if not varies.all():
             X = X[:, columns]
         scale = deviations(params.cholesky)[columns]
-        return Frame(X, _short(group(np.isnan(X)) if patterns is None else patterns), params.mean[columns], scale, columns)
+        return Frame(
+            X, _short(group(np.isnan(X)) if patterns is None else patterns), params.mean[columns], scale, columns
+        )
 
     def outputs(self, data: Frame, wanted: Collection[str]) -> Cells:
         """Arrays for what is wanted; ``filled`` begins as a copy of the rows."""
@@ -220,7 +226,10 @@ class MissingNormal(Model):
         """Cut between patterns; every part writes the rows of its own patterns."""
         order, starts, missing = data.patterns
         of_rows = out.distance is not None or out.log_density is not None
-        parts, begin = [], 0 if of_rows else int(np.count_nonzero(~missing.any(axis=1)))  # nothing to fill in complete rows
+        parts, begin = (
+            [],
+            0 if of_rows else int(np.count_nonzero(~missing.any(axis=1))),
+        )  # nothing to fill in complete rows
         while begin < len(missing):
             end = max(begin + 1, int(np.searchsorted(starts, starts[begin] + _PORTION_ROWS, side="right")) - 1)
             rows = slice(int(starts[begin]), int(starts[end]))

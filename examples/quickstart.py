@@ -2,8 +2,8 @@
 Quickstart
 ==========
 
-Cluster Old Faithful's eruptions and Fisher's irises: a mixture at the end of a pipeline, its number of components and the shape of
-its covariances chosen by BIC in a grid search.
+Cluster Old Faithful's eruptions and Fisher's irises: a mixture at the end of a pipeline, its number of components and
+the shape of its covariances chosen by BIC in a grid search.
 """
 
 import sys
@@ -27,7 +27,7 @@ def negative_bic(pipeline, X, y=None):
 
 
 def choose(X):
-    """Fit every number of components and shape to all rows: BIC pays for parameters itself, no rows need be held out."""
+    """Fit every number of components and shape to all rows: BIC charges for parameters, no rows are held out."""
     grid = {"emgaussianmixture__n_components": range(2, 7), "emgaussianmixture__covariance_type": SHAPES}
     pipeline = make_pipeline(StandardScaler(), EMGaussianMixture(n_init=10, random_state=0))
     everything = [(np.arange(len(X)), np.arange(len(X)))]
@@ -92,7 +92,8 @@ def main(path="quickstart.png"):
     eruptions, flowers = choose(faithful.data), choose(iris.data)
     print_table("Old Faithful", eruptions)
     print_table("Iris", flowers)
-    print(f"agreement with the species (adjusted Rand index): {adjusted_rand_score(iris.target, flowers.predict(iris.data)):.3f}")
+    agreement = adjusted_rand_score(iris.target, flowers.predict(iris.data))
+    print(f"agreement with the species (adjusted Rand index): {agreement:.3f}")
     try:
         import matplotlib  # noqa: F401
     except ImportError:

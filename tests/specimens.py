@@ -1,4 +1,4 @@
-"""One small problem per family: a model, and data drawn from a truth that suits it. The laws are tested on all of them."""
+"""One small problem per family: a model, and data drawn from a truth that suits it. All laws are tested on all."""
 
 from __future__ import annotations
 

@@ -2,8 +2,9 @@
 
 Source: R mclust 6.0.0 (Scrucca, Fop, Murphy & Raftery 2016, The R Journal 8:289), ``Mclust(X, G, modelNames)`` with
 ``emControl(tol = c(1e-10, 1e-12), itmax = c(20000, 2000))``, started from its model-based hierarchical clustering:
-plain maximum likelihood, without prior or covariance floor. Log-likelihoods are natural logarithms summed over all rows,
-constants included. mclust calls the shapes VVV = full, EEE = tied, VVI = diag, VII = spherical; in one column V and E.
+plain maximum likelihood, without prior or covariance floor. Log-likelihoods are natural logarithms summed over all
+rows, constants included. mclust calls the shapes VVV = full, EEE = tied, VVI = diag, VII = spherical; in one column V
+and E.
 
 The numbers come from outside emkit: never edit one to make a test pass.
 """

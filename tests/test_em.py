@@ -15,9 +15,9 @@ from threadpoolctl import threadpool_info
 from emkit import EMGaussianMixture
 from emkit._accelerate import ACCELERATORS, Plain, Squarem
 from emkit._charts import Real
-from emkit._em import FitFailed, climb, search, total
+from emkit._em import FitFailedError, climb, search, total
 from emkit._executors import count_workers, workers
-from emkit._model import Degenerate, Model
+from emkit._model import Degenerate, Model, Rounding
 
 
 class Point(NamedTuple):
@@ -61,6 +61,9 @@ class Hill(Model):
 
     def prior(self, params):
         return Height(0.0, np.zeros(len(params.at)))
+
+    def rounding(self, data):
+        return Rounding(1e-12, 1e-12)
 
     def frame(self, params, X): ...
     def outputs(self, data, wanted): ...
@@ -167,12 +170,12 @@ def hunt(model, n_init, **settings):
 def test_a_failing_start_is_recorded_not_fatal():
     found = hunt(Hill((0.5,), cliff=2.0, starts=(1.0, 1.5, 3.0)), 12)
     fates = {row["status"] for row in found.restarts}
-    assert fates == {"converged", "failed"}
+    assert fates == {"converged", "failed", "duplicate"}
     assert all("cliff" in row["reason"] for row in found.restarts if row["status"] == "failed")
 
 
 def test_if_all_starts_fail_so_does_the_fit_and_says_why():
-    with pytest.raises(FitFailed, match=r"start 0: 3\.0 is over the cliff"):
+    with pytest.raises(FitFailedError, match=r"start 0: 3\.0 is over the cliff"):
         hunt(Hill((0.5,), cliff=2.0, starts=(3.0,)), 3)
 
 
@@ -187,7 +190,14 @@ def test_an_interrupt_keeps_the_best_point_and_stops_the_search():
     found = hunt(Interrupted((0.9,), starts=(1.0, 2.0, 4.0)), 20)
     assert found.best.status == "stopped"
     assert found.best.params.at[0] >= 0.3
-    assert len(found.restarts) == 1
+    assert [row["status"] for row in found.restarts].count("stopped") == 1
+    assert {row["status"] for row in found.restarts} == {"stopped", "duplicate"}
+
+
+def test_an_interrupt_during_the_race_keeps_the_leader():
+    found = hunt(Interrupted((0.2,), starts=(1.0, 2.0, 4.0, 8.0, 16.0)), "auto")
+    assert found.best.status == "stopped"
+    assert found.best.params.at[0] >= 0.3
 
 
 def test_sums_are_pairwise_and_in_order():
@@ -198,7 +208,8 @@ def test_sums_are_pairwise_and_in_order():
     assert total(iter(numbers)) == eight + (four + a[12])
 
 
-# Real models -----------------------------------------------------------------------------------------------------------
+# Real models
+# -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shape", ["full", "tied", "diag", "spherical"])

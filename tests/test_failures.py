@@ -24,7 +24,7 @@ from sklearn.model_selection import GridSearchCV
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from emkit import EMGaussianMixture
-from emkit.datasets import load_crabs, load_faithful
+from emkit.datasets import load_banknote, load_crabs, load_diabetes_reaven_miller, load_faithful
 from emkit.exceptions import DataWarning
 from emkit.mixture import Mixture
 
@@ -180,9 +180,9 @@ def test_no_seed_fails():
     large = blobs * [1, 1, 1000] + [0, 0, 5000]
     with warnings_allowed():
         for seed in range(20):  # A11: pg#454
-            assert_valid(fit(blobs, 3, random_state=seed), blobs)
+            assert_valid(fit(blobs, 3, random_state=seed, n_init=1), blobs)
         for seed in range(50):  # A17: AlexanderFabisch/gmr#7, gmr#9
-            assert_valid(fit(large, 7, random_state=seed), large)
+            assert_valid(fit(large, 7, random_state=seed, n_init=1), large)
 
 
 def test_a_bad_batch_does_not_end_a_long_loop():  # A18: open-mmlab/mmdetection#4152, augerai/a2ml#484, niaid/dsb#35
@@ -192,7 +192,7 @@ def test_a_bad_batch_does_not_end_a_long_loop():  # A18: open-mmlab/mmdetection#
         if batch == 50:
             data[3:] = 0.25
         with warnings_allowed():
-            mixture = fit(data, 2 + batch % 2)
+            mixture = fit(data, 2 + batch % 2, n_init=1)
         assert_valid(mixture, data)
 
 
@@ -214,7 +214,7 @@ def test_empty_component():  # A10: hl#569
 @shapes
 def test_ties(data, k, shape):
     with warnings_noted() as texts:
-        mixture = fit(data, k, covariance_type=shape, n_init=10, init_params="random_from_data")  # a hunt for spikes
+        mixture = fit(data, k, covariance_type=shape, n_init=5, init_params="random_from_data")  # a hunt for spikes
     assert (mixture.status_ == "degenerate") == any("component" in text for text in texts), texts
     single = fit(data, 1, covariance_type=shape)
     # Neither data set has clusters: a regular second component may earn a little by chance, a spike hundreds.
@@ -356,7 +356,14 @@ def test_objective_monotone(shape, acceleration):  # S3: sk 1.9.1, the bound fal
     for seed in range(10):
         rng = np.random.default_rng(seed)
         data, weight = rng.normal(size=(60, 2)), rng.integers(0, 4, 60)
-        params = {"covariance_type": shape, "reg_covar": 0.1, "tol": 0, "max_iter": 80, "acceleration": acceleration}
+        params = {
+            "covariance_type": shape,
+            "reg_covar": 0.1,
+            "tol": 0,
+            "max_iter": 80,
+            "n_init": 1,
+            "acceleration": acceleration,
+        }
         for sample_weight in (None, weight):
             with warnings_allowed():
                 mixture = fit(data, 5, random_state=seed, sample_weight=sample_weight, **params)
@@ -401,13 +408,23 @@ def test_prior_is_in_the_objective():  # D5: probml/pmtk3#22, jovo/smc-oopsi#4
     assert (np.linalg.det(heavy.covariances_) > np.linalg.det(plain.covariances_)).all()
 
 
-# data, covariance_type, n_components, objective reached when the corpus was made
-CORPUS = []
+# data, covariance_type, objective: the lowest that 20 starts from each of three seeds reached when the corpus was made;
+# all were regular. Raise a number when a better search finds more; never lower one.
+CORPUS = [
+    (load_faithful, "tied", -1103.5013),
+    (load_faithful, "spherical", -1316.8551),
+    (load_crabs, "full", -1169.3343),
+    (load_crabs, "tied", -1243.5228),
+    (load_crabs, "diag", -1714.4228),
+    (load_banknote, "tied", -616.9702),
+    (load_banknote, "diag", -651.5203),
+    (load_diabetes_reaven_miller, "tied", -2298.5591),
+]
 
 
-@pytest.mark.parametrize(("load", "shape", "k", "objective"), CORPUS)
-def test_corpus(load, shape, k, objective):  # A13: pg#414, an upgrade broke a working fit
-    mixture = fit(load().data, k, covariance_type=shape, n_init=5)
+@pytest.mark.parametrize(("load", "shape", "objective"), CORPUS)
+def test_corpus(load, shape, objective):  # A13: pg#414, an upgrade broke a working fit with 10 components
+    mixture = fit(load().data, 10, covariance_type=shape, n_init=20)
     assert mixture.objective_ >= objective - 1e-2
 
 
@@ -527,10 +544,13 @@ def test_seeds():  # C3: hl#457
         with warnings_allowed():
             return fit(X, 6, init_params="random_from_data", max_iter=1, random_state=seed).means_
 
-    state = pickle.dumps(np.random.get_state())
+    def global_state():
+        return pickle.dumps(np.random.get_state())  # noqa: NPY002
+
+    state = global_state()
     assert_array_equal(draw(0), draw(0))
     assert not np.array_equal(draw(0), draw(1))
-    assert pickle.dumps(np.random.get_state()) == state
+    assert global_state() == state
     assert not np.array_equal(draw(None), draw(None))
 
 
@@ -568,9 +588,11 @@ def test_weights_never_sum_above_one(shape):  # B6: sk#23032, sk#24085, sk#24119
 @pytest.mark.parametrize("data", [np.r_[Xb, Xb[::2] + 0.1], Xc], ids=["blobs", "two clusters"])
 @shapes
 def test_deterministic(shape, data):
-    fits = [fit(data, 3, covariance_type=shape, n_init=4, n_jobs=n_jobs) for n_jobs in (1, 2, 4)]
-    with threadpool_limits(limits=1):
-        fits.append(fit(data, 3, covariance_type=shape, n_init=4, n_jobs=1))
+    params = {"covariance_type": shape, "n_init": 4}
+    with warnings_allowed():
+        fits = [fit(data, 3, n_jobs=n_jobs, **params) for n_jobs in (1, 2, 4)]
+        with threadpool_limits(limits=1):
+            fits.append(fit(data, 3, n_jobs=1, **params))
     for mixture in fits[1:]:
         for name in ("weights_", "means_", "covariances_", "log_likelihood_", "labels_"):
             assert_array_equal(getattr(mixture, name), getattr(fits[0], name))

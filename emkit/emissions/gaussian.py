@@ -1,6 +1,7 @@
 """The multivariate normal law, with four shapes of covariance: full, tied, diag, spherical.
 
-Statistics of component ``k``, summed over rows with responsibilities ``r`` (times weights), about the current mean ``m``::
+Statistics of component ``k``, summed over rows with responsibilities ``r`` (times weights), about the current mean
+``m``::
 
     counts = sum r        firsts = sum r (z - m)        seconds = sum r (z - m)(z - m)'
 
@@ -8,8 +9,9 @@ and the M-step, with ``delta = firsts / counts`` and the prior's ``B``::
 
     mean = m + delta        covariance = (seconds + B) / counts - delta delta'
 
-The prior is one imaginary row's worth of scatter, ``B = reg_covar I`` in units of the data's own variance: an (improper) inverse
-Wishart density ``exp(-tr(B covariance^-1) / 2)`` per covariance. It bounds the objective, and vanishes as rows are added.
+The prior is one imaginary row's worth of scatter, ``B = reg_covar I`` in units of the data's own variance: an
+(improper) inverse Wishart density ``exp(-tr(B covariance^-1) / 2)`` per covariance. It bounds the objective, and
+vanishes as rows are added.
 """
 
 from __future__ import annotations
@@ -56,7 +58,8 @@ class Gaussian(Emission):
 
     reg_covar: float = 1e-6
 
-    # The shape ----------------------------------------------------------------------------------------------------------
+    # The shape
+    # ----------------------------------------------------------------------------------------------------------
 
     kernel: ClassVar[str]  # the end of the name of its kernels
 
@@ -104,7 +107,8 @@ class Gaussian(Emission):
     def n_parameters(self, k: int, d: int) -> int:
         """Free parameters of the covariances."""
 
-    # What follows is the same for all -----------------------------------------------------------------------------------
+    # What follows is the same for all
+    # -----------------------------------------------------------------------------------
 
     def units(self, deviations: Array) -> Array:
         """Scale of the coordinates, given the columns' standard deviations."""
@@ -123,7 +127,7 @@ class Gaussian(Emission):
             others = np.exp(np.log(deviations[varies]).mean()) if varies.any() else 1.0
             deviations[~varies] = others
             warnings.warn(
-                f"column {_listed(np.flatnonzero(~varies))} is constant: it does not distinguish the components; drop it",
+                f"column {_listed(np.flatnonzero(~varies))} is constant and distinguishes no components; drop it",
                 DataWarning,
                 stacklevel=2,
             )
@@ -165,12 +169,14 @@ class Gaussian(Emission):
         """Log-density (n, k) of every row under every component."""
         alone, out = np.zeros(1), np.empty((len(params.means), len(rows.X)))
         for k, mean in enumerate(params.means):
-            self.infer(alone, Gaussians(mean[None], self._one(params.spread, slice(k, k + 1))), rows, out[k], None, None)
+            self.infer(
+                alone, Gaussians(mean[None], self._one(params.spread, slice(k, k + 1))), rows, out[k], None, None
+            )
         return out.T
 
     def _one(self, spread: Array, index: Any) -> Array:
         """Spread of some components."""
-        return spread[index]
+        return np.asarray(spread[index])
 
     @abstractmethod
     def _unit(self, k: int, d: int) -> Array: ...
@@ -203,24 +209,24 @@ class Gaussian(Emission):
     def collapsed(self, params: Gaussians, stats: Sums, total: Array) -> str | None:
         """Name the first component that has shrunk onto too few rows or onto ties.
 
-        ``total`` is the covariance (d, d) of all the data. A component is suspect when, in some direction, its variance is below a
-        thousandth of the data's; it is condemned if it also holds less than half of an equal share of the rows, or no more
-        scatter than the prior put there.
+        ``total`` is the covariance (d, d) of all the data. A component is suspect when, in some direction, its variance
+        is below a thousandth of the data's; it is condemned if it also holds less than half of an equal share of the
+        rows, or no more scatter than the prior put there.
         """
         counts = stats.counts
         scarce = np.flatnonzero(counts < self.least_rows(len(total)))
         if len(scarce):
             k = scarce[0]
             return (
-                f"component {k} holds {counts[k]:.4g} rows where its covariance needs {self.least_rows(len(total)):.0f}: use "
-                "fewer components or a simpler covariance_type"
+                f"component {k} holds {counts[k]:.4g} rows where its covariance needs "
+                f"{self.least_rows(len(total)):.0f}: use fewer components or a simpler covariance_type"
             )
         floor = 2.0 * self.reg_covar + 1e-12 * counts
         for k, (ratio, variance) in enumerate(zip(*self._thinness(params, total), strict=True)):
             if ratio < 1e-3 and (counts[k] < counts.sum() / (2 * len(counts)) or variance * counts[k] <= floor[k]):
                 return (
-                    f"component {k} has collapsed onto {counts[k]:.4g} rows that hardly differ; its likelihood measures "
-                    "reg_covar, not the data: use fewer components, a simpler covariance_type or a larger reg_covar"
+                    f"component {k} has collapsed onto {counts[k]:.4g} rows that hardly differ; its "
+                    "likelihood measures reg_covar, not the data: use fewer components, a simpler covariance_type or a larger reg_covar"
                 )
         return None
 
@@ -278,8 +284,8 @@ class _Correlated(Gaussian):
         if null.shape[1]:
             involved = np.flatnonzero(varies)[np.abs(null).max(axis=1) > 1e-3]
             warnings.warn(
-                f"columns {_listed(involved)} are collinear (rank {len(deviations) - null.shape[1]} of {len(deviations)}): "
-                "covariances are singular but for reg_covar; drop columns, or use covariance_type='diag'",
+                f"columns {_listed(involved)} are collinear (rank {len(deviations) - null.shape[1]} of "
+                f"{len(deviations)}): covariances are singular but for reg_covar; drop columns, or use covariance_type='diag'",
                 DataWarning,
                 stacklevel=4,
             )
@@ -373,7 +379,8 @@ class Full(_Correlated):
 class Tied(_Correlated):
     """One covariance matrix for all components.
 
-    ``sum_k S_k = T - sum_k N_k m_k m_k'`` with the scatter ``T`` of all rows, which no iteration changes: it is summed once.
+    ``sum_k S_k = T - sum_k N_k m_k m_k'`` with the scatter ``T`` of all rows, which no iteration changes: it is summed
+    once.
     """
 
     def block(self, rows: Rows, cut: slice) -> Rows:
@@ -476,7 +483,7 @@ class Diagonal(_Uncorrelated):
         return Sums(log_prior, np.zeros(k), np.zeros((k, d)), np.full((k, d), self.reg_covar))
 
     def _second(self, deviation: Array, resp: Array) -> Array:
-        return resp @ deviation**2
+        return np.asarray(resp @ deviation**2)
 
     def full(self, params: Gaussians) -> Array:
         """Diagonal matrices."""
@@ -522,7 +529,7 @@ class Spherical(_Uncorrelated):
         return Sums(log_prior, np.zeros(k), np.zeros((k, d)), np.full(k, self.reg_covar * d))
 
     def _second(self, deviation: Array, resp: Array) -> Array:
-        return resp @ np.square(deviation).sum(axis=1)
+        return np.asarray(resp @ np.square(deviation).sum(axis=1))
 
     def full(self, params: Gaussians) -> Array:
         """Multiples of the identity."""

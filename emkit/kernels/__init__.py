@@ -1,4 +1,4 @@
-"""The door to the kernels: the best build this processor can run, else the NumPy reference; same names, same signatures.
+"""The door to the kernels: the best build this processor can run, else the NumPy reference; the same signatures.
 
 `BUILD` names what runs. The environment variable ``EMKIT_KERNELS`` forces one of `available` for the whole process.
 """
@@ -48,7 +48,12 @@ __all__ = [
     "standardize_missing",
 ]
 
-_MODULES = {"x86-64-v4": "_kernels_v4", "x86-64-v3": "_kernels_v3", "x86-64-v2": "_kernels_v2", "baseline": "_kernels_baseline"}
+_MODULES = {
+    "x86-64-v4": "_kernels_v4",
+    "x86-64-v3": "_kernels_v3",
+    "x86-64-v2": "_kernels_v2",
+    "baseline": "_kernels_baseline",
+}
 
 
 def available() -> tuple[str, ...]:

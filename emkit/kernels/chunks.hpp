@@ -151,22 +151,20 @@ template <class T> struct Softmax {
 };
 
 // The rows with a responsibility that matters, moved together; `memory` holds d columns and the responsibilities.
-template <class T> Rows<T> compact(const Rows<T>& rows, Size d, T* memory, int* kept) {
-    int count = 0;
-    for (int i = 0; i < rows.count; ++i) {
+template <class T> Rows<T> compact(const Rows<T>& rows, Size d, T* memory, Size* kept) {
+    const Size stride = rows.stride;
+    Size count = 0;
+    for (Size i = 0; i < rows.count; ++i) {
         kept[count] = i;
         count += rows.weight[i] > T(NEGLIGIBLE);
     }
-    const int padded = (count + LANES<T> - 1) / LANES<T> * LANES<T>;
-    T* weight = memory + d * rows.stride;
-    for (int t = 0; t < padded; ++t) weight[t] = t < count ? rows.weight[kept[t]] : T(0);
-    for (int t = count; t < padded; ++t) kept[t] = 0;
-    for (Size j = 0; j < d; ++j) {
-        const T* from = rows.z + j * rows.stride;
-        T* to = memory + j * rows.stride;
-        for (int t = 0; t < padded; ++t) to[t] = from[kept[t]];
-    }
-    return {memory, weight, rows.stride, padded};
+    const Size padded = (count + LANES<T> - 1) / LANES<T> * LANES<T>;
+    T* weight = memory + d * stride;
+    for (Size t = 0; t < padded; ++t) weight[t] = t < count ? rows.weight[kept[t]] : T(0);
+    for (Size t = count; t < padded; ++t) kept[t] = 0;
+    for (Size j = 0; j < d; ++j)
+        for (Size t = 0; t < padded; ++t) memory[j * stride + t] = rows.z[j * stride + kept[t]];
+    return {memory, weight, stride, int(padded)};
 }
 
 // One E-step. A shape provides
@@ -176,7 +174,7 @@ template <class T> Rows<T> compact(const Rows<T>& rows, Size d, T* memory, int* 
 template <class T, class Shape> double expect(const Data& data, Size K, Shape& shape, double* counts) {
     const Plan<T> plan(data.n, data.d, K);
     Buffer<T> z(data.d * plan.stride), joint(K * plan.stride), weight(plan.stride), moved((data.d + 1) * plan.stride);
-    Buffer<int> kept(plan.stride);
+    Buffer<Size> kept(plan.stride);
     double loglik = 0.0;
     for_each_chunk<T>(data, plan, z, [&](Size begin, int count, int padded) {
         const double unit = pack_weights<T>(data, begin, count, padded, weight);

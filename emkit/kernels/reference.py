@@ -1,22 +1,23 @@
 """Every kernel in plain NumPy: the specification of the compiled ones, and what runs where none could be built.
 
-A kernel is a function of arrays that returns sums (``expect_*``) or fills the arrays it is given (``infer_*``). It keeps
-no state, never writes to its input and knows nothing of estimators.
+A kernel is a function of arrays that returns sums (``expect_*``) or fills the arrays it is given (``infer_*``). It
+keeps no state, never writes to its input and knows nothing of estimators.
 
 Names shared by the kernels of this module, for ``n`` rows, ``d`` columns and ``K`` components:
 
 ==============  ====================================================================================================
 ``X``           (n, d) float32 or float64, any strides: the user's data, in the user's units
-``weight``      (n,) float64 or None: how often each row counts; a row of weight 0 is never looked at
+``weight``      (n,) float64 or None: how often each row counts; a row of weight 0 adds nothing, whatever it holds
 ``center``      (d,) subtracted from every row ...
 ``scale``       (d,) ... and then divided by: ``z = (x - center) / scale``; all parameters live in these coordinates
 ``log_weights`` (K,) logarithms of the mixing weights; -inf switches a component off
 ``means``       (K, d)
 ==============  ====================================================================================================
 
-``expect_*`` return ``(loglik, counts, firsts, seconds)``: the weighted log-likelihood of ``z``, and per component the sums of
-``r``, ``r (z - mean)`` and ``r (z - mean)(z - mean)'`` (whatever part of it the covariance shape needs), with ``r`` the
-responsibility times the weight. Centred on the current means, the sums do not cancel however far the data lie from the origin.
+``expect_*`` return ``(loglik, counts, firsts, seconds)``: the weighted log-likelihood of ``z``, and per component the
+sums of ``r``, ``r (z - mean)`` and ``r (z - mean)(z - mean)'`` (whatever part of it the covariance shape needs), with
+``r`` the responsibility times the weight. Centred on the current means, the sums do not cancel however far the data
+lie from the origin.
 
 ``infer_*`` fill whichever of ``log_density`` (n,), ``responsibilities`` (n, K) and ``labels`` (n,) int64 is not None.
 """
@@ -36,41 +37,62 @@ from .missing import range_missing as range_missing
 from .missing import standardize_missing as standardize_missing
 
 Array = NDArray[Any]
-Distances = Callable[[Array], Array]
+LogJoint = Callable[[Array], Array]
 
 LOG_2PI = float(np.log(2.0 * np.pi))
 # Far outside the data a squared distance overflows; this is as improbable as a row can be.
 LOWEST_LOG_PROB = -1e300
+# Rows are brought this close: the sum of their squares is then finite.
+FARTHEST = 1e140
 
 
-def chunks(X: Array, weight: Array | None, center: Array, scale: Array, width: int) -> Iterator[tuple[slice, Array, Array]]:
-    """Standardised pieces of X small enough to stay in cache: (rows, z, weight of each row)."""
-    size = max(128, 262_144 // max(8, width))
+def chunks(
+    X: Array, weight: Array | None, center: Array, scale: Array, width: int
+) -> Iterator[tuple[slice, Array, Array]]:
+    """Standardised pieces of X small enough to stay in cache: (rows, z, weight of each row), with ``z`` (d, rows).
+
+    A column lies in one piece, because NumPy is slow at many short rows. All pieces share their memory.
+    """
+    size = max(128, 32_768 // width)
+    buffer = np.empty((len(center), size))
     for begin in range(0, len(X), size):
         rows = slice(begin, min(begin + size, len(X)))
-        z = (X[rows].astype(np.float64) - center) / scale
-        count = np.ones(len(z)) if weight is None else weight[rows]
-        if weight is not None:
-            z[count == 0.0] = 0.0
-        yield rows, z, count
+        z = buffer[:, : rows.stop - begin]
+        with np.errstate(over="ignore", invalid="ignore"):
+            np.subtract(X[rows].T, center[:, None], out=z)
+            z /= scale[:, None]
+        np.fmax(z, -FARTHEST, out=z)
+        np.fmin(z, FARTHEST, out=z)
+        yield rows, z, np.ones(z.shape[1]) if weight is None else weight[rows]
 
 
 def posterior(log_joint: Array) -> tuple[Array, Array]:
-    """Turn (n, K) joint log-probabilities into log-densities (n,) and, in place, responsibilities (n, K)."""
-    np.maximum(log_joint, LOWEST_LOG_PROB, out=log_joint, where=log_joint != -np.inf)
-    highest = log_joint.max(axis=1)
-    log_joint -= highest[:, None]
+    """Turn (K, n) joint log-probabilities into log-densities (n,) and, in place, responsibilities (K, n)."""
+    highest = np.maximum(log_joint.max(axis=0), LOWEST_LOG_PROB)
+    log_joint -= highest
     resp = np.exp(log_joint, out=log_joint)
-    total = resp.sum(axis=1)
-    resp /= total[:, None]
+    total = np.maximum(resp.sum(axis=0), 1.0)  # less than 1 only if every component is switched off
+    resp /= total
     return highest + np.log(total), resp
+
+
+def _guarded(log_joint: LogJoint, log_weights: Array) -> LogJoint:
+    """Never below the lowest, but for components that are switched off."""
+    floor = np.where(log_weights == -np.inf, -np.inf, LOWEST_LOG_PROB)[:, None]
+
+    def guarded(z: Array) -> Array:
+        with np.errstate(over="ignore", invalid="ignore"):
+            joint = log_joint(z)
+        return np.fmax(joint, floor, out=joint)
+
+    return guarded
 
 
 def _infer(
     X: Array,
     center: Array,
     scale: Array,
-    log_joint: Distances,
+    log_joint: LogJoint,
     n_components: int,
     log_density: Array | None,
     responsibilities: Array | None,
@@ -79,30 +101,34 @@ def _infer(
     for rows, z, _ in chunks(X, None, center, scale, len(center) + n_components):
         joint = log_joint(z)
         if labels is not None:
-            labels[rows] = joint.argmax(axis=1)
+            labels[rows] = joint.argmax(axis=0)
+        if log_density is None and responsibilities is None:
+            continue
         density, resp = posterior(joint)
         if log_density is not None:
             log_density[rows] = density
         if responsibilities is not None:
-            responsibilities[rows] = resp
+            responsibilities[rows] = resp.T
 
 
 # Full covariances -----------------------------------------------------------------------------------------------------
 
 
-def _full_log_joint(log_weights: Array, means: Array, cholesky: Array) -> Distances:
+def _full_log_joint(log_weights: Array, means: Array, cholesky: Array) -> LogJoint:
     d = means.shape[1]
     whiten = np.linalg.inv(cholesky)
     constant = log_weights - np.log(np.diagonal(cholesky, axis1=1, axis2=2)).sum(axis=1) - 0.5 * d * LOG_2PI
 
     def log_joint(z: Array) -> Array:
-        joint = np.empty((len(z), len(means)))
+        joint, deviation, y = np.empty((len(means), z.shape[1])), np.empty_like(z), np.empty_like(z)
         for k, mean in enumerate(means):
-            y = (z - mean) @ whiten[k].T
-            joint[:, k] = constant[k] - 0.5 * np.einsum("ij,ij->i", y, y)
+            np.subtract(z, mean[:, None], out=deviation)
+            np.matmul(whiten[k], deviation, out=y)
+            y *= y
+            joint[k] = constant[k] - 0.5 * y.sum(axis=0)
         return joint
 
-    return log_joint
+    return _guarded(log_joint, log_weights)
 
 
 def expect_full(
@@ -115,13 +141,14 @@ def expect_full(
     for _, z, count in chunks(X, weight, center, scale, d + K):
         density, resp = posterior(log_joint(z))
         loglik += float(count @ density)
-        resp *= count[:, None]
-        counts += resp.sum(axis=0)
+        resp *= count
+        counts += resp.sum(axis=1)
+        deviation, weighted = np.empty_like(z), np.empty_like(z)
         for k, mean in enumerate(means):
-            deviation = z - mean
-            weighted = deviation * resp[:, k, None]
-            firsts[k] += weighted.sum(axis=0)
-            seconds[k] += weighted.T @ deviation
+            np.subtract(z, mean[:, None], out=deviation)
+            np.multiply(deviation, resp[k], out=weighted)
+            firsts[k] += weighted.sum(axis=1)
+            seconds[k] += weighted @ deviation.T
     return loglik, counts, firsts, 0.5 * (seconds + seconds.transpose(0, 2, 1))
 
 
@@ -141,40 +168,43 @@ def infer_full(
     _infer(X, center, scale, log_joint, len(means), log_density, responsibilities, labels)
 
 
-# One covariance for all components --------------------------------------------------------------------------------------
+# One covariance for all components ------------------------------------------------------------------------------------
 
 
-def _tied_log_joint(log_weights: Array, means: Array, cholesky: Array) -> Distances:
+def _tied_log_joint(log_weights: Array, means: Array, cholesky: Array) -> LogJoint:
     d = means.shape[1]
-    whiten = np.linalg.inv(cholesky).T
+    whiten = np.linalg.inv(cholesky)
     constant = log_weights - np.log(np.diagonal(cholesky)).sum() - 0.5 * d * LOG_2PI
-    white_means = means @ whiten
+    white_means = means @ whiten.T
 
     def log_joint(z: Array) -> Array:
-        y = z @ whiten  # once for all components
-        joint = np.empty((len(z), len(means)))
+        y = whiten @ z  # once for all components
+        joint, deviation = np.empty((len(means), z.shape[1])), np.empty_like(z)
         for k, mean in enumerate(white_means):
-            deviation = y - mean
-            joint[:, k] = constant[k] - 0.5 * np.einsum("ij,ij->i", deviation, deviation)
+            np.subtract(y, mean[:, None], out=deviation)
+            deviation *= deviation
+            joint[k] = constant[k] - 0.5 * deviation.sum(axis=0)
         return joint
 
-    return log_joint
+    return _guarded(log_joint, log_weights)
 
 
 def expect_tied(
     X: Array, weight: Array | None, center: Array, scale: Array, log_weights: Array, means: Array, cholesky: Array
 ) -> tuple[float, Array, Array]:
-    """Sums for one shared covariance; ``cholesky`` (d, d). No ``seconds``: the scatter of the data is the same at every pass."""
+    """Sums for one shared covariance; ``cholesky`` (d, d). No ``seconds``: the data's scatter never changes."""
     K, d = means.shape
     log_joint = _tied_log_joint(log_weights, means, cholesky)
     loglik, counts, firsts = 0.0, np.zeros(K), np.zeros((K, d))
     for _, z, count in chunks(X, weight, center, scale, d + K):
         density, resp = posterior(log_joint(z))
         loglik += float(count @ density)
-        resp *= count[:, None]
-        counts += resp.sum(axis=0)
+        resp *= count
+        counts += resp.sum(axis=1)
+        deviation = np.empty_like(z)
         for k, mean in enumerate(means):
-            firsts[k] += resp[:, k] @ (z - mean)
+            np.subtract(z, mean[:, None], out=deviation)
+            firsts[k] += deviation @ resp[k]
     return loglik, counts, firsts
 
 
@@ -194,23 +224,23 @@ def infer_tied(
     _infer(X, center, scale, log_joint, len(means), log_density, responsibilities, labels)
 
 
-# Diagonal and spherical covariances -------------------------------------------------------------------------------------
+# Diagonal and spherical covariances -----------------------------------------------------------------------------------
 
 
-def _diag_log_joint(log_weights: Array, means: Array, variances: Array) -> Distances:
+def _diag_log_joint(log_weights: Array, means: Array, variances: Array) -> LogJoint:
     d = means.shape[1]
     constant = log_weights - 0.5 * np.log(variances).sum(axis=1) - 0.5 * d * LOG_2PI
     precision = 1.0 / variances
 
     def log_joint(z: Array) -> Array:
-        joint = np.empty((len(z), len(means)))
+        joint, deviation = np.empty((len(means), z.shape[1])), np.empty_like(z)
         for k, mean in enumerate(means):
-            deviation = z - mean
+            np.subtract(z, mean[:, None], out=deviation)
             deviation *= deviation
-            joint[:, k] = constant[k] - 0.5 * (deviation @ precision[k])
+            joint[k] = constant[k] - 0.5 * (precision[k] @ deviation)
         return joint
 
-    return log_joint
+    return _guarded(log_joint, log_weights)
 
 
 def expect_diag(
@@ -223,13 +253,14 @@ def expect_diag(
     for _, z, count in chunks(X, weight, center, scale, d + K):
         density, resp = posterior(log_joint(z))
         loglik += float(count @ density)
-        resp *= count[:, None]
-        counts += resp.sum(axis=0)
+        resp *= count
+        counts += resp.sum(axis=1)
+        deviation = np.empty_like(z)
         for k, mean in enumerate(means):
-            deviation = z - mean
-            firsts[k] += resp[:, k] @ deviation
+            np.subtract(z, mean[:, None], out=deviation)
+            firsts[k] += deviation @ resp[k]
             deviation *= deviation
-            seconds[k] += resp[:, k] @ deviation
+            seconds[k] += deviation @ resp[k]
     return loglik, counts, firsts, seconds
 
 
@@ -258,7 +289,9 @@ def expect_spherical(
     X: Array, weight: Array | None, center: Array, scale: Array, log_weights: Array, means: Array, variances: Array
 ) -> tuple[float, Array, Array, Array]:
     """Sums for spherical covariances; ``variances`` (K,); ``seconds`` (K,), summed over the columns."""
-    loglik, counts, firsts, seconds = expect_diag(X, weight, center, scale, log_weights, means, _columns(variances, means))
+    loglik, counts, firsts, seconds = expect_diag(
+        X, weight, center, scale, log_weights, means, _columns(variances, means)
+    )
     return loglik, counts, firsts, seconds.sum(axis=1)
 
 
@@ -274,6 +307,4 @@ def infer_spherical(
     labels: Array | None,
 ) -> None:
     """Posterior quantities for spherical covariances."""
-    infer_diag(
-        X, center, scale, log_weights, means, _columns(variances, means), log_density, responsibilities, labels
-    )
+    infer_diag(X, center, scale, log_weights, means, _columns(variances, means), log_density, responsibilities, labels)

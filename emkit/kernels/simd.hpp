@@ -126,6 +126,19 @@ template <class T, std::size_t DISTANCE, std::size_t... I> inline T sum_lanes(Ve
 }
 template <class T> inline T sum(Vec<T> v) { return sum_lanes<T, LANES<T> / 2>(v, std::make_index_sequence<LANES<T>>{}); }
 
+// sum_i coefficient[i] x^i by pairs, then pairs of pairs (Estrin): a third of the latency of Horner's rule.
+template <class T, int N> EMKIT_INLINE inline Vec<T> polynomial(const T (&coefficient)[N], Vec<T> x) {
+    Vec<T> term[(N + 1) / 2];
+    EMKIT_UNROLL for (int i = 0; i < N / 2; ++i) term[i] = coefficient[2 * i] + coefficient[2 * i + 1] * x;
+    if (N % 2 == 1) term[N / 2] = fill<T>(coefficient[N - 1]);
+    EMKIT_UNROLL for (int count = (N + 1) / 2; count > 1; count = (count + 1) / 2) {
+        x *= x;
+        EMKIT_UNROLL for (int i = 0; i < count / 2; ++i) term[i] = term[2 * i] + term[2 * i + 1] * x;
+        if (count % 2 == 1) term[count / 2] = term[count - 1];
+    }
+    return term[0];
+}
+
 // exp(x) for x <= 0, within 2 ulp; exactly 0 where the result would not be a normal number, and for -inf.
 template <class T> inline Vec<T> exp(Vec<T> x) {
     using F = Format<T>;
@@ -135,8 +148,7 @@ template <class T> inline Vec<T> exp(Vec<T> x) {
     const Vec<T> shifted = x * T(1.4426950408889634) + shift;
     const Vec<T> n = shifted - shift;
     const Vec<T> r = (x - n * F::ln2_high) - n * F::ln2_low;
-    Vec<T> p = fill<T>(SERIES<T>.exp[F::exp_terms]);  // |r| <= log(2) / 2
-    for (int i = F::exp_terms - 1; i >= 0; --i) p = p * r + SERIES<T>.exp[i];
+    const Vec<T> p = polynomial<T>(SERIES<T>.exp, r);
     const Vec<T> scaled = (Vec<T>)((Bits)p + ((Bits)shifted << F::mantissa_bits));
     return x > F::least_exponent ? scaled : Vec<T>{};
 }
@@ -153,9 +165,7 @@ template <class T> inline Vec<T> log(Vec<T> x) {
     const Vec<T> exponent = (Vec<T>)(n | (Bits)fill<T>(base)) - base;
     // log m = 2 artanh((m - 1) / (m + 1))
     const Vec<T> s = (m - T(1)) / (m + T(1)), square = s * s;
-    Vec<T> p = fill<T>(SERIES<T>.artanh[F::log_terms]);
-    for (int i = F::log_terms - 1; i >= 0; --i) p = p * square + SERIES<T>.artanh[i];
-    return exponent * F::ln2_high + (exponent * F::ln2_low + T(2) * s * p);
+    return exponent * F::ln2_high + (exponent * F::ln2_low + T(2) * s * polynomial<T>(SERIES<T>.artanh, square));
 }
 
 #else
