@@ -51,6 +51,7 @@ class EMMixin:
 
     tol: float
     max_iter: int
+    n_features_in_: int
     n_init: int | Literal["auto"] = 1  # families with one start do not offer it
     acceleration: str | None
     warm_start: bool
@@ -84,7 +85,7 @@ class EMMixin:
         """Give back the parameters in the user's units, from the fitted attributes."""
 
     def _check_rows(self, X: Any, *, reset: bool) -> Array:
-        """Turn what the user hands in into rows of floats; with ``reset`` also learn the number and names of the columns."""
+        """Turn what the user hands in into rows of floats; with ``reset`` also learn their number and names."""
         return check_rows(self, X, reset=reset)
 
     def _check_start(self, X: Array) -> None:

@@ -121,7 +121,7 @@ class Model(ABC):
         return self
 
     def rescue(self, data: Data, reason: str) -> Self | None:
-        """Give a more modest model when this one has, for the ``reason`` given, no regular maximum; None: there is none."""
+        """Give a more modest model when this one, for the ``reason`` given, has no regular maximum; None: none."""
         return None
 
     def standardize(self, params: Params, data: Data) -> Params:

@@ -1,7 +1,7 @@
 """Rows with holes, sorted by which cells are missing: all that is done once, before the first E-step.
 
-Rows that miss the same cells form a *pattern*. They share every matrix of the E-step, and where they are many their mean and
-scatter are all that the likelihood sees of them, so the cost of a pass does not grow with their number.
+Rows that miss the same cells form a *pattern*. They share every matrix of the E-step, and where they are many their
+mean and scatter are all that the likelihood sees of them, so the cost of a pass does not grow with their number.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from . import kernels
 
 Array = NDArray[Any]
 
-# A pattern is replaced by one row per observed column and one more when it has this many times as many: with fewer, factoring
-# its scatter costs more than the rows it saves in all the passes of a fit.
+# A pattern is replaced by one row per observed column and one more when it has this many times as many: with fewer,
+# factoring its scatter costs more than the rows it saves in all the passes of a fit.
 _WORTH_SUMMING = 4
 
 
@@ -39,7 +39,7 @@ def _words(holes: Array) -> Array:
 
 def row_sizes(holes: Array) -> Array:
     """How many cells each row misses."""
-    return np.bitwise_count(_words(holes)).sum(axis=1, dtype=np.int64)
+    return np.asarray(np.bitwise_count(_words(holes)).sum(axis=1, dtype=np.int64))
 
 
 def group(holes: Array) -> Patterns:
@@ -160,7 +160,10 @@ def _summarise(data: Incomplete) -> Incomplete:
     if not len(large):
         return data
     lengths = lengths.copy()
-    rows, weight, moves, done = [], [], [], 0
+    rows: list[Array] = []
+    weight: list[Array] = []
+    moves: list[Array] = []
+    done = 0
     for s in large:
         begin, end = int(data.starts[s]), int(data.starts[s + 1])
         seen = ~data.missing[s]
@@ -171,7 +174,7 @@ def _summarise(data: Incomplete) -> Incomplete:
         stand_in[0, seen], stand_in[1:, seen] = mean, root
         rows += [data.rows[done:begin], stand_in]
         weight += [data.weight[done:begin], data.counts[s : s + 1], np.ones(len(root))]
-        moves += [data.moves[done:begin], [True], np.zeros(len(root), bool)]
+        moves += [data.moves[done:begin], np.ones(1, bool), np.zeros(len(root), bool)]
         lengths[s], done = len(stand_in), end
     rows.append(data.rows[done:])
     weight.append(data.weight[done:])
@@ -189,7 +192,7 @@ def _root(z: Array) -> Array:
     try:
         return np.asarray(np.linalg.cholesky(z.T @ z).T)
     except np.linalg.LinAlgError:
-        return np.linalg.qr(z, mode="r")
+        return np.asarray(np.linalg.qr(z, mode="r"))
 
 
 def monotone_order(data: Incomplete) -> Array | None:

@@ -19,13 +19,13 @@ Array = NDArray[Any]
 def slowest_rate(model: Model, blocks: Sequence[Data], params: Params, *, tol: float = 1e-5, most: int = 40) -> float:
     """Largest eigenvalue of the EM map's Jacobian at a fixed point, by Arnoldi's method on central differences.
 
-    It is the share of the distance that one EM step leaves, and the largest fraction of missing information of any function of
-    the parameters.
+    It is the share of the distance that one EM step leaves, and the largest fraction of missing information of any
+    function of the parameters.
 
     References
     ----------
-    Meng, X.-L. & Rubin, D. (1994). On the global and componentwise rates of convergence of the EM algorithm. *Linear Algebra
-    and its Applications* 199, 413-425.
+    Meng, X.-L. & Rubin, D. (1994). On the global and componentwise rates of convergence of the EM algorithm. *Linear
+    Algebra and its Applications* 199, 413-425.
     """
     x = pack(params, model.charts)
     h = 1e-5 * max(1.0, float(np.linalg.norm(x)) / np.sqrt(max(1, len(x))))
@@ -56,8 +56,9 @@ def slowest_rate(model: Model, blocks: Sequence[Data], params: Params, *, tol: f
 def standard_errors(model: MissingNormal, blocks: Sequence[Data], params: Normal) -> Normal:
     """Standard errors of mean and covariance (in the second field), from the observed information.
 
-    The score is exact (by Fisher's identity it is that of the expected statistics) and is differentiated numerically in the
-    coordinates ``mean + L a`` and ``L (I + B) L'``, in which the information of complete data is that of white noise.
+    The score is exact (by Fisher's identity it is that of the expected statistics) and is differentiated numerically in
+    the coordinates ``mean + L a`` and ``L (I + B) L'``, in which the information of complete data is that of white
+    noise.
     """
     p = len(params.mean)
     lower = np.tril_indices(p)
@@ -114,8 +115,8 @@ def posterior_draws(
         scatter, df = whole / frame.scale[:, None] / frame.scale, df + model.strength
     if df < p:
         raise ValueError(
-            f"the posterior of {p} columns needs more than {p} rows or degrees of freedom, but has {df:g}; raise prior_strength, "
-            "or use method='bootstrap'"
+            f"the posterior of {p} columns needs more than {p} rows or degrees of freedom, but has {df:g}; "
+            "raise prior_strength, or use method='bootstrap'"
         )
     while True:
         for _ in range(n_steps):

@@ -133,7 +133,7 @@ def check_rows(estimator: Any, X: Any, *, reset: bool) -> Array:
 def check_holes(estimator: Any, X: Any, missing_values: Any, *, reset: bool) -> Array:
     """Two-dimensional float32 or float64 rows, NaN where a cell is missing, however that was spelled."""
     if np.ma.isMaskedArray(X):
-        X = X.astype(np.result_type(X.dtype, np.float32)).filled(np.nan)
+        X = np.ma.filled(X.astype(np.result_type(X.dtype, np.float32)), np.nan)
     _refuse_kinds(X)
     X = validate_data(estimator, _numbers(X), reset=reset, dtype=[np.float64, np.float32], ensure_all_finite=False)
     X = np.asarray(X)
@@ -144,7 +144,7 @@ def check_holes(estimator: Any, X: Any, missing_values: Any, *, reset: bool) -> 
         raise ValueError(f"Input X contains infinity at row {row}, {name}; a missing value is written NaN")
     if isinstance(missing_values, Real) and not np.isnan(float(missing_values)):
         X = np.where(X == float(missing_values), X.dtype.type(np.nan), X)
-    return X
+    return np.asarray(X)
 
 
 def _numbers(X: Any) -> Any:
@@ -192,7 +192,7 @@ def _cells(column: Array, name: str) -> Array:
 
 
 def _not_a_number(name: str, dtype: Any) -> str:
-    return f"column {name} of X holds {dtype}, not numbers: encode it first (OrdinalEncoder, OneHotEncoder), or leave it out"
+    return f"column {name} of X holds {dtype}, not numbers: encode it first (OneHotEncoder), or leave it out"
 
 
 def _refuse_kinds(X: Any) -> None:

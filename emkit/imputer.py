@@ -1,4 +1,4 @@
-"""EMImputer: fill the holes of a table with what a multivariate normal, learned from the table itself, expects there."""
+"""EMImputer: fill the holes of a table with what a multivariate normal, learned from it, expects there."""
 
 from __future__ import annotations
 
@@ -61,18 +61,20 @@ class StandardErrors(NamedTuple):
 class EMImputer(EMMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Impute missing values by maximum likelihood under a multivariate normal, estimated by accelerated EM.
 
-    Every missing cell gets its expectation given all observed cells of its row: the best linear prediction from whatever happens to
-    be there, for every pattern of holes. Means, covariances and predictions are exact at convergence and need no random numbers;
-    cells may be missing completely at random or at random (depending on what was observed).
+    Every missing cell gets its expectation given all observed cells of its row: the best linear prediction from
+    whatever happens to be there, for every pattern of holes. Means, covariances and predictions are exact at
+    convergence and need no random numbers; cells may be missing completely at random or at random (depending on what
+    was observed).
 
     Parameters
     ----------
     missing_values : float, default=nan
         A number that stands for a missing cell. NaN, None, ``pandas.NA``, NaT, nulls and masked cells always do.
     prior : {"auto", "ridge", None} or array-like of shape (n_features, n_features), default="auto"
-        None is maximum likelihood. "ridge" adds the scatter of imaginary rows, uncorrelated, with the variance of each column. A
-        matrix is the scatter of an inverse Wishart prior. "auto" is None, or a ridge, announced by a warning, if there are
-        at least as many columns as rows, if two columns are never seen in one row, or if the likelihood has no maximum.
+        None is maximum likelihood. "ridge" adds the scatter of imaginary rows, uncorrelated, with the variance of each
+        column. A matrix is the scatter of an inverse Wishart prior. "auto" is None, or a ridge, announced by a warning,
+        if there are at least as many columns as rows, if two columns are never seen in one row, or if the likelihood
+        has no maximum.
     prior_strength : float, default=1.0
         Degrees of freedom of the prior, roughly a number of imaginary rows; with "ridge" it also scales their scatter.
     tol : float, default=1e-3
@@ -86,10 +88,11 @@ class EMImputer(EMMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
     keep_empty_features : bool, default=False
         Keep columns without any observed value in ``fit``, filled with 0, instead of dropping them.
     min_value, max_value : float or array-like of shape (n_features,), default=-inf, inf
-        Bounds of imputed values. Means are clipped; draws are repeated until all cells of a row lie inside (after 100 times
-        they are clipped), so they come from the truncated distribution.
+        Bounds of imputed values. Means are clipped; draws are repeated until all cells of a row lie inside (after 100
+        times they are clipped), so they come from the truncated distribution.
     sample_posterior : bool, default=False
-        Impute draws from the conditional distribution instead of its mean: they keep the variances and correlations of the data.
+        Impute draws from the conditional distribution instead of its mean: they keep the variances and correlations of
+        the data.
     n_jobs : int, optional
         Threads for blocks of rows. None: all cores, one inside a joblib worker. The result does not depend on it.
     random_state : int, RandomState, Generator, SeedSequence, optional
@@ -102,16 +105,16 @@ class EMImputer(EMMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
     Attributes
     ----------
     mean_ : ndarray of shape (n_features,)
-        Means, of the columns that are kept. ``statistics_`` is the same under scikit-learn's name: what a row without any observed
-        cell gets.
+        Means, of the columns that are kept. ``statistics_`` is the same under scikit-learn's name: what a row without
+        any observed cell gets.
     covariance_, precision_ : ndarray of shape (n_features, n_features)
         Covariances and their inverse; zeros for a column that does not vary.
     missing_patterns_ : tuple of (missing, counts)
-        Which cells are missing together, bool of shape (n_patterns, n_features), and how often, the most frequent first. Rows without
-        any observed cell are not counted.
+        Which cells are missing together, bool of shape (n_patterns, n_features), and how often, the most frequent
+        first. Rows without any observed cell are not counted.
     worst_missing_information_ : float
-        Share of the information on the least certain direction of the parameters that the holes have taken; also the rate at
-        which plain EM converges. Estimated from the climb; ``missing_information`` computes it.
+        Share of the information on the least certain direction of the parameters that the holes have taken; also the
+        rate at which plain EM converges. Estimated from the climb; ``missing_information`` computes it.
     prior_ : str or None
         The prior that was used: "ridge", "inverse_wishart" or None.
     indicator_features_ : ndarray of int
@@ -129,7 +132,8 @@ class EMImputer(EMMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
     status_ : {"converged", "max_iter", "stalled", "degenerate", "stopped"}
         How the climb ended.
     rate_, gap_ : float
-        Share of the distance to the optimum that one EM step leaves; estimated rise of the objective still to come, in nats.
+        Share of the distance to the optimum that one EM step leaves; estimated rise of the objective still to come, in
+        nats.
     restarts_ : list of dict
         The record of the one start.
     n_features_in_ : int
@@ -208,7 +212,7 @@ class EMImputer(EMMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
-    # Hooks of EMMixin ---------------------------------------------------------------------------------------------------
+    # Hooks of EMMixin -------------------------------------------------------------------------------------------------
 
     def _model(self) -> MissingNormal:
         kind = self.prior
@@ -227,14 +231,15 @@ class EMImputer(EMMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
             n_seen = np.count_nonzero(row_sizes(holes) < X.shape[1])
             if n_seen < 2:
                 raise ValueError(
-                    f"n_samples = {len(X)}, of which {n_seen} have an observed cell; at least 2 rows are needed for a covariance"
+                    f"n_samples = {len(X)}, of which {n_seen} have an observed cell; at least 2 rows are needed "
+                    "for a covariance"
                 )
             self._check_matrices(X.shape[1])
             if not seen.all():
                 what = "filled with 0" if self.keep_empty_features else "dropped; keep_empty_features=True keeps them"
                 self._warn(f"columns without any observed value are {what}: {self._named(np.flatnonzero(~seen))}")
             self._kept = np.arange(len(seen)) if self.keep_empty_features else np.flatnonzero(seen)
-        return X if len(self._kept) == X.shape[1] else X[:, self._kept]
+        return X if len(self._kept) == X.shape[1] else np.asarray(X[:, self._kept])
 
     def _check_matrices(self, p: int) -> None:
         """Parameters that have an entry for each column."""
@@ -330,11 +335,11 @@ class EMImputer(EMMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
         empty = np.flatnonzero(row_sizes(holes) == holes.shape[1])
         if len(empty):
             self._warn(
-                f"{len(empty)} rows have no observed cell (the first is row {empty[0]}): they are filled with the means and say "
-                "nothing; drop them unless rows must stay aligned"
+                f"{len(empty)} rows have no observed cell (the first is row {empty[0]}): they are filled with the "
+                "means and say nothing; drop them unless rows must stay aligned"
             )
 
-    # Imputing -------------------------------------------------------------------------------------------------------------
+    # Imputing ---------------------------------------------------------------------------------------------------------
 
     def transform(self, X: Any) -> Any:
         """Fill the missing cells of X.
@@ -462,7 +467,8 @@ class EMImputer(EMMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
                 raise ValueError("input_features is not equal to feature_names_in_")
             if len(names) != self.n_features_in_:
                 raise ValueError(
-                    f"input_features should have length equal to number of features ({self.n_features_in_}), got {len(names)}"
+                    f"input_features should have length equal to number of features ({self.n_features_in_}), "
+                    f"got {len(names)}"
                 )
         out = [str(name) for name in names[self._kept]]
         if self.add_indicator:
@@ -473,13 +479,13 @@ class EMImputer(EMMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
                 out.append(indicator)
         return np.array(out, dtype=object)
 
-    # Beyond imputing ------------------------------------------------------------------------------------------------------
+    # Beyond imputing --------------------------------------------------------------------------------------------------
 
     def conditional(self, X: Any) -> Conditional:
         """Conditional mean and standard deviation of every cell, given the observed cells of its row.
 
-        ``mean - 1.96 std`` to ``mean + 1.96 std`` covers a missing value with probability 95 %, as far as rows are normal and the
-        estimates certain. Bounds are not applied.
+        ``mean - 1.96 std`` to ``mean + 1.96 std`` covers a missing value with probability 95 %, as far as rows are
+        normal and the estimates certain. Bounds are not applied.
 
         Parameters
         ----------
@@ -506,8 +512,8 @@ class EMImputer(EMMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
     ) -> Array:
         """Impute several times, each time with other parameters that the data allow as well.
 
-        Analyse each data set as if it were complete and combine the results with ``emkit.pool``: the intervals then include what
-        the missing cells cost. The estimator is left as it is.
+        Analyse each data set as if it were complete and combine the results with ``emkit.pool``: the intervals then
+        include what the missing cells cost. The estimator is left as it is.
 
         Parameters
         ----------
@@ -515,8 +521,8 @@ class EMImputer(EMMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
             The rows that the imputer was fitted to.
         n_imputations : int, default=20
         method : {"posterior", "bootstrap"}, default="posterior"
-            Draw the parameters by data augmentation, as many steps apart as the fraction of missing information asks for; or refit,
-            warm started, to resampled rows.
+            Draw the parameters by data augmentation, as many steps apart as the fraction of missing information asks
+            for; or refit, warm started, to resampled rows.
         random_state : int, RandomState, Generator, SeedSequence, optional
             Its own seed: without one every call differs.
 
@@ -526,8 +532,8 @@ class EMImputer(EMMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
         References
         ----------
-        Honaker, J. & King, G. (2010). What to do about missing values in time-series cross-section data. *American Journal of
-        Political Science* 54, 561-581 (bootstrap); Schafer (1997), section 5.4 (posterior).
+        Honaker, J. & King, G. (2010). What to do about missing values in time-series cross-section data. *American
+        Journal of Political Science* 54, 561-581 (bootstrap); Schafer (1997), section 5.4 (posterior).
         """
         check_is_fitted(self)
         if not Interval(int, 1).allows(n_imputations):
@@ -622,7 +628,8 @@ class EMImputer(EMMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
         References
         ----------
-        Little, R. (1988). A test of missing completely at random for multivariate data with missing values. *JASA* 83, 1198-1202.
+        Little, R. (1988). A test of missing completely at random for multivariate data with missing values. *JASA* 83,
+        1198-1202.
         """
         check_is_fitted(self)
         X = self._check_rows(X, reset=False)

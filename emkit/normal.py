@@ -1,8 +1,9 @@
 """The multivariate normal seen through holes: the model behind imputation.
 
-Hidden are the missing cells. With ``o`` the observed and ``m`` the missing columns of a row, and ``K`` the inverse of the
-covariance, the E-step expects ``E[x_m] = mean_m - K_mm^-1 K_mo (x_o - mean_o)`` with covariance ``C = K_mm^-1``. The sums, about
-the current mean, of the completed deviations ``z`` and of ``z z' + C`` are sufficient; ``delta = first / rows`` and::
+Hidden are the missing cells. With ``o`` the observed and ``m`` the missing columns of a row, and ``K`` the inverse of
+the covariance, the E-step expects ``E[x_m] = mean_m - K_mm^-1 K_mo (x_o - mean_o)`` with covariance ``C = K_mm^-1``.
+The sums, about the current mean, of the completed deviations ``z`` and of ``z z' + C`` are sufficient; ``delta = first
+/ rows`` and::
 
     mean = mean + delta        covariance = (second - rows delta delta' + D) / (rows + df + p + 1)
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -76,8 +78,9 @@ class Frame(NamedTuple):
 class MissingNormal(Model):
     """A multivariate normal with missing cells, any pattern of them, missing at random.
 
-    ``kind`` of prior: None, "ridge", "auto" (a ridge if one is needed) or the scale matrix of an inverse Wishart, a tuple of rows in the
-    user's units. ``strength`` is ``df``. The ridge is norm2's, ``D = df diag(s^2)`` with the observed variances.
+    ``kind`` of prior: None, "ridge", "auto" (a ridge if one is needed) or the scale matrix of an inverse Wishart, a
+    tuple of rows in the user's units. ``strength`` is ``df``. The ridge is norm2's, ``D = df diag(s^2)`` with the
+    observed variances.
 
     References
     ----------
@@ -85,9 +88,10 @@ class MissingNormal(Model):
     Schafer, J. (1997). *Analysis of Incomplete Multivariate Data*, chapter 5. Chapman & Hall.
     """
 
-    kind: str | None | tuple[tuple[float, ...], ...] = None
+    kind: str | tuple[tuple[float, ...], ...] | None = None
     strength: float = 1.0
-    # The prior in the coordinates of some data, set by ``calibrate``: its scatter, and the logarithm of the volume of one unit.
+    # The prior in the coordinates of some data, set by ``calibrate``: its scatter, and the logarithm of the volume of
+    # one unit.
     scatter: tuple[tuple[float, ...], ...] | None = None
     log_unit: float = 0.0
     # Whether "auto" was asked for and no reason for a prior has been found yet.
@@ -103,7 +107,7 @@ class MissingNormal(Model):
         return incomplete(X, sample_weight)
 
     def calibrate(self, data: Incomplete) -> MissingNormal:
-        """The prior in the coordinates of the data; "auto" becomes a ridge where the likelihood alone has no maximum."""
+        """The prior in the coordinates of the data; "auto" becomes a ridge where the likelihood has no maximum."""
         p = len(data.scale)
         if self.kind == "auto":
             reason = _unidentified(data)
@@ -141,10 +145,10 @@ class MissingNormal(Model):
             return [data]
         inner = np.searchsorted(work, work[-1] * np.arange(1, n_blocks) / n_blocks)
         edges = np.unique(np.concatenate([[0], inner, [len(sizes)]]))
-        return [data.cut(slice(int(a), int(b))) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        return [data.cut(slice(int(a), int(b))) for a, b in pairwise(edges)]
 
     def start(self, data: Incomplete, rng: np.random.Generator) -> Normal:
-        """The maximum itself if the pattern is monotone and there is no prior, else moments of the pairs that were seen."""
+        """The maximum itself if patterns are monotone and there is no prior, else moments of pairs that were seen."""
         order = monotone_order(data) if self.kind is None else None
         if order is not None and len(order):
             return _monotone(data, order)
@@ -178,7 +182,7 @@ class MissingNormal(Model):
 
     def rounding(self, data: Incomplete) -> Rounding:
         """Numbers are of order one; what the units add to the log-likelihood is rounded too."""
-        return Rounding(1e-12 * (data.total * len(data.scale) + float(np.abs(data.constants).sum())), 1e-12)
+        return Rounding(2e-13 * (data.total * len(data.scale) + float(np.abs(data.constants).sum())), 1e-12)
 
     def degenerate(self, params: Normal, stats: Completed) -> str | None:
         """Name the columns of a covariance that is all but singular."""
@@ -202,7 +206,7 @@ class MissingNormal(Model):
         cholesky[np.ix_(data.columns, data.columns)] = params.cholesky * data.scale[:, None]
         return Normal(mean, cholesky)
 
-    # Prediction -----------------------------------------------------------------------------------------------------------
+    # Prediction -------------------------------------------------------------------------------------------------------
 
     def frame(self, params: Normal, X: Array, patterns: Patterns | None = None) -> Frame:
         """Sort rows by pattern, unless that has been done, in units that suit the parameters."""
@@ -256,7 +260,7 @@ class MissingNormal(Model):
             distance,
             out.log_density,
         )
-        if out.log_density is not None:
+        if out.log_density is not None and distance is not None:
             order, starts, missing = data.patterns
             observed = ~missing
             cells = observed.sum(axis=1) * np.log(2.0 * np.pi) + 2.0 * (observed @ np.log(data.scale))
@@ -310,7 +314,7 @@ def factor(covariance: Array) -> Array:
     left = np.square(np.diagonal(cholesky))
     if not (left > _SINGULAR * np.diagonal(covariance)).all():
         raise Degenerate("the covariance is singular; drop collinear columns, or set prior='ridge'")
-    return cholesky
+    return np.asarray(cholesky)
 
 
 def deviations(cholesky: Array) -> Array:
@@ -337,7 +341,7 @@ def thinnest(cholesky: Array, limit: float = 1e-9) -> list[int] | None:
 
 
 def _pairwise(data: Incomplete) -> Normal:
-    """Correlations of the rows in which both columns were seen, pulled towards none until they are a correlation matrix."""
+    """Correlations of the rows that have both columns, pulled towards none until they are a correlation matrix."""
     p = len(data.scale)
     together = data.seen_together()
     moments = (data.rows * data.weight[:, None]).T @ data.rows / np.maximum(together, np.finfo(np.float64).tiny)
@@ -355,8 +359,8 @@ def _monotone(data: Incomplete, order: Array) -> Normal:
 
     References
     ----------
-    Anderson, T. W. (1957). Maximum likelihood estimates for a multivariate normal distribution when some observations are
-    missing. *JASA* 52, 200-203.
+    Anderson, T. W. (1957). Maximum likelihood estimates for a multivariate normal distribution when some observations
+    are missing. *JASA* 52, 200-203.
     """
     p = len(order)
     mean, covariance = np.zeros(p), np.zeros((p, p))
@@ -367,7 +371,7 @@ def _monotone(data: Incomplete, order: Array) -> Normal:
         z, w, moves = data.rows[seen][:, order[: j + 1]], data.weight[seen], data.moves[seen]
         middle = (w * moves) @ z / count
         z = z - moves[:, None] * middle
-        root = np.linalg.qr(z * np.sqrt(w)[:, None], mode="r")
+        root: Array = np.asarray(np.linalg.qr(z * np.sqrt(w)[:, None], mode="r"))
         if len(root) <= j or not abs(root[j, j]) > np.sqrt(_SINGULAR) * np.linalg.norm(root[:, j]):
             raise Degenerate(f"column {data.columns[column]} is a combination of others; drop it, or set prior='ridge'")
         slope = np.linalg.solve(root[:j, :j], root[:j, j])

@@ -57,7 +57,8 @@ def pool(estimates: Any, variances: Any, df_complete: float = np.inf) -> Pooled:
     values, within = np.asarray(estimates, dtype=np.float64), np.asarray(variances, dtype=np.float64)
     if values.shape != within.shape or values.ndim == 0 or len(values) < 2:
         raise ValueError(
-            f"estimates have shape {values.shape} and variances {within.shape}: give one of each for two imputations or more"
+            f"estimates have shape {values.shape} and variances {within.shape}: give one of each "
+            "for two imputations or more"
         )
     if not np.isfinite(values).all() or not (np.isfinite(within) & (within >= 0.0)).all():
         raise ValueError("estimates must be finite, and variances finite and not negative")

@@ -1,9 +1,10 @@
 """Published numbers on real data with missing cells that the imputer must reach.
 
-Maximum likelihood by EM unless said otherwise, recomputed to convergence by an implementation that is not emkit's. Sources: Little & Rubin
-(2002) for cement and apple_crop; R norm2 2.0.4 (``tests/emTests.Rout.save``, ``logpostTests``, ``miInferenceTests``; Schafer 1997)
-for cholesterol and marijuana; R Amelia 1.8.1 (``boot.type="none"``, tolerance 1e-8) for africa; R mice for nhanes. Log-likelihoods are natural
-logarithms with the 2 pi term unless a line says otherwise; covariances are lower triangles, row by row, with divisor n.
+Maximum likelihood by EM unless said otherwise, recomputed to convergence by an implementation that is not emkit's.
+Sources: Little & Rubin (2002) for cement and apple_crop; R norm2 2.0.4 (``tests/emTests.Rout.save``, ``logpostTests``,
+``miInferenceTests``; Schafer 1997) for cholesterol and marijuana; R Amelia 1.8.1 (``boot.type="none"``, tolerance 1e-8)
+for africa; R mice for nhanes. Log-likelihoods are natural logarithms with the 2 pi term unless a line says otherwise;
+covariances are lower triangles, row by row, with divisor n.
 
 The numbers come from outside emkit: never edit one to make a test pass.
 """
@@ -152,9 +153,15 @@ def test_log_posteriors_printed_by_norm2():
     assert objective(X, mean, triangle, np.diag([2.0, 1.0, 2.0]), 3.0) == pytest.approx(-383.1954, abs=1e-3)
 
 
-# EM maps until the objective is within 1e-6 of its optimum, plain and with safeguarded SQUAREM: a yardstick, so twice as many
-# are allowed (the published counts start elsewhere).
-MAPS = {"cholesterol": (12, 9), "marijuana": (111, 31), "cement_missing": (229, 93), "airquality": (9, 7), "nhanes": (19, 10)}
+# EM maps until the objective is within 1e-6 of its optimum, plain and with safeguarded SQUAREM: a yardstick, so twice
+# as many are allowed (the published counts start elsewhere).
+MAPS = {
+    "cholesterol": (12, 9),
+    "marijuana": (111, 31),
+    "cement_missing": (229, 93),
+    "airquality": (9, 7),
+    "nhanes": (19, 10),
+}
 
 
 @pytest.mark.parametrize("name", MAPS)
@@ -163,9 +170,7 @@ def test_number_of_maps(name, acceleration, column):
     model = MissingNormal("ridge" if name == "marijuana" else None, 0.5)
     data = model.prepare(table(name))
     model = model.calibrate(data)
-    ascent = climb(
-        model, [data], _pairwise(data), tol=1e-9, max_iter=2000, accelerate=ACCELERATORS[acceleration]
-    )
+    ascent = climb(model, [data], _pairwise(data), tol=1e-9, max_iter=2000, accelerate=ACCELERATORS[acceleration])
     within = int(np.argmax(ascent.history >= ascent.history[-1] - 1e-6))
     assert within <= 1.5 * MAPS[name][column] + 3
 
@@ -173,8 +178,9 @@ def test_number_of_maps(name, acceleration, column):
 def test_multiple_imputation_of_cholesterol():
     """R norm2, 25 posterior draws, complete-data df 27.
 
-    Monte Carlo: standard errors +- 10 %, and the estimates within 4 standard errors, 0.74 each, of 25 draws. (Their expectation is
-    the difference of the maximum likelihood means, -31.69 and -8.41; norm2's run lies 3.9 of its standard errors away.)
+    Monte Carlo: standard errors +- 10 %, and the estimates within 4 standard errors, 0.74 each, of 25 draws. (Their
+    expectation is the difference of the maximum likelihood means, -31.69 and -8.41; norm2's run lies 3.9 of its
+    standard errors away.)
     """
     X = table("cholesterol")
     completed = EMImputer(prior=None).fit(X).multiple_impute(X, 200, random_state=0)

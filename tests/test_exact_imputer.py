@@ -152,9 +152,7 @@ def test_draws_have_the_conditional_distribution():
 def test_bounded_draws_have_the_truncated_distribution():
     rng = np.random.default_rng(4)
     X = np.vstack([rng.multivariate_normal([0, 0], [[1, 0.5], [0.5, 1]], 50), np.tile([0.0, np.nan], (20_000, 1))])
-    imputer = set_by_hand(
-        X[:100], np.zeros(2), np.eye(2), sample_posterior=True, min_value=0.0, random_state=5
-    )
+    imputer = set_by_hand(X[:100], np.zeros(2), np.eye(2), sample_posterior=True, min_value=0.0, random_state=5)
     drawn = imputer.transform(X)[50:, 1]
     assert drawn.min() >= 0.0
     assert drawn.mean() == pytest.approx(np.sqrt(2 / np.pi), abs=0.02)  # a half-normal

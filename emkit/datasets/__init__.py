@@ -71,13 +71,13 @@ _TABLES = {
     "cement_missing": _Table(
         ("x1", "x2", "x3", "x4", "y"),
         (),
-        "Heat of hardening of 13 cements and their four components, with holes in a monotone pattern "
-        "(Woods, Steinour & Starke 1932; holes of Little & Rubin 2002, Statistical Analysis with Missing Data, p. 154).",
+        "Heat of hardening of 13 cements and their four components, holes in a monotone pattern "
+        "(Woods, Steinour & Starke 1932; holes of Little & Rubin 2002, p. 154).",
     ),
     "apple_crop": _Table(
         ("size", "worms"),
         (),
-        "Size of the apple crop, in hundreds of fruits, and percentage of wormy fruits of 18 trees; worms missing for 6 "
+        "Size of the apple crop, in hundreds of fruits, and percentage of wormy fruits of 18 trees; 6 missing "
         "(Snedecor & Cochran, Statistical Methods; Little & Rubin 2002).",
     ),
     "cholesterol": _Table(
@@ -95,7 +95,8 @@ _TABLES = {
     "airquality": _Table(
         ("Ozone", "Solar.R", "Wind", "Temp", "Month", "Day"),
         (),
-        "Daily air quality in New York, May to September 1973: ozone (ppb), solar radiation (Langley), wind (mph), temperature (F) "
+        "Daily air quality in New York, May to September 1973: ozone (ppb), radiation (Langley), wind (mph), "
+        "temperature (F) "
         "(Chambers, Cleveland, Kleiner & Tukey 1983, Graphical Methods for Data Analysis).",
     ),
     "nhanes": _Table(
@@ -107,8 +108,9 @@ _TABLES = {
     "africa": _Table(
         ("gdp_pc", "infl", "trade", "civlib", "population"),
         (),
-        "Six African states from 1972 to 1991: product per head, inflation, trade, civil liberties, population (the file has year and country too) "
-        "(Africa Research Program, Harvard University; Honaker, King & Blackwell 2011, Journal of Statistical Software 45:7).",
+        "Six African states from 1972 to 1991: product per head, inflation, trade, civil liberties, "
+        "population (Africa Research Program, Harvard University; Honaker, King & Blackwell 2011, Journal of Statistical "
+        "Software 45:7). The file has year and country too.",
     ),
 }
 
@@ -284,7 +286,8 @@ def load_cement_missing(*, return_X_y: bool = False, as_frame: bool = False) -> 
     Returns
     -------
     Bunch or tuple
-        ``data`` (13, 5) float64, NaN where a cell is missing, ``feature_names``, ``frame``, ``DESCR``, ``filename``; ``target`` is None.
+        ``data`` (13, 5) float64, NaN where a cell is missing; ``feature_names``, ``frame``, ``DESCR``,
+        ``filename``; ``target`` is None.
 
     Examples
     --------
@@ -309,7 +312,8 @@ def load_apple_crop(*, return_X_y: bool = False, as_frame: bool = False) -> Any:
     Returns
     -------
     Bunch or tuple
-        ``data`` (18, 2) float64, NaN where a cell is missing, ``feature_names``, ``frame``, ``DESCR``, ``filename``; ``target`` is None.
+        ``data`` (18, 2) float64, NaN where a cell is missing; ``feature_names``, ``frame``, ``DESCR``,
+        ``filename``; ``target`` is None.
 
     Examples
     --------
@@ -334,7 +338,8 @@ def load_cholesterol(*, return_X_y: bool = False, as_frame: bool = False) -> Any
     Returns
     -------
     Bunch or tuple
-        ``data`` (28, 3) float64, NaN where a cell is missing, ``feature_names``, ``frame``, ``DESCR``, ``filename``; ``target`` is None.
+        ``data`` (28, 3) float64, NaN where a cell is missing; ``feature_names``, ``frame``, ``DESCR``,
+        ``filename``; ``target`` is None.
 
     Examples
     --------
@@ -359,7 +364,8 @@ def load_marijuana(*, return_X_y: bool = False, as_frame: bool = False) -> Any:
     Returns
     -------
     Bunch or tuple
-        ``data`` (9, 6) float64, NaN where a cell is missing, ``feature_names``, ``frame``, ``DESCR``, ``filename``; ``target`` is None.
+        ``data`` (9, 6) float64, NaN where a cell is missing; ``feature_names``, ``frame``, ``DESCR``,
+        ``filename``; ``target`` is None.
 
     Examples
     --------
@@ -384,7 +390,8 @@ def load_airquality(*, return_X_y: bool = False, as_frame: bool = False) -> Any:
     Returns
     -------
     Bunch or tuple
-        ``data`` (153, 6) float64, NaN where a cell is missing, ``feature_names``, ``frame``, ``DESCR``, ``filename``; ``target`` is None.
+        ``data`` (153, 6) float64, NaN where a cell is missing; ``feature_names``, ``frame``, ``DESCR``,
+        ``filename``; ``target`` is None.
 
     Examples
     --------
@@ -409,7 +416,8 @@ def load_nhanes(*, return_X_y: bool = False, as_frame: bool = False) -> Any:
     Returns
     -------
     Bunch or tuple
-        ``data`` (25, 4) float64, NaN where a cell is missing, ``feature_names``, ``frame``, ``DESCR``, ``filename``; ``target`` is None.
+        ``data`` (25, 4) float64, NaN where a cell is missing; ``feature_names``, ``frame``, ``DESCR``,
+        ``filename``; ``target`` is None.
 
     Examples
     --------
@@ -434,7 +442,8 @@ def load_africa(*, return_X_y: bool = False, as_frame: bool = False) -> Any:
     Returns
     -------
     Bunch or tuple
-        ``data`` (120, 5) float64, NaN where a cell is missing, ``feature_names``, ``frame``, ``DESCR``, ``filename``; ``target`` is None.
+        ``data`` (120, 5) float64, NaN where a cell is missing; ``feature_names``, ``frame``, ``DESCR``,
+        ``filename``; ``target`` is None.
 
     Examples
     --------

@@ -77,10 +77,11 @@ class MissingPatternDisplay:
         MissingPatternDisplay
         """
         check_is_fitted(estimator)
-        return cls(*estimator.missing_patterns_, _names(estimator)).plot(ax=ax, max_patterns=max_patterns)
+        missing, counts = estimator.missing_patterns_
+        return cls(missing, counts, _names(estimator)).plot(ax=ax, max_patterns=max_patterns)
 
     def plot(self, ax: Any = None, *, max_patterns: int = 20) -> Self:
-        """Draw a row for each pattern, dark where a cell is missing, with its count; below each name, the share missing.
+        """Draw a row for each pattern, dark where a cell is missing, with its count; and each share.
 
         Parameters
         ----------
@@ -114,8 +115,9 @@ class MissingPatternDisplay:
 class OverimputationDisplay:
     """Observed cells against what the imputer would have put there.
 
-    Each observed cell is held out in turn and predicted from the other observed cells of its row, with the fitted parameters. Where
-    the normal model suits the data, points follow the diagonal and intervals cover as often as they claim.
+    Each observed cell is held out in turn and predicted from the other observed cells of its row, with the fitted
+    parameters. Where the normal model suits the data, points follow the diagonal and intervals cover as often as they
+    claim.
 
     Parameters
     ----------
@@ -137,8 +139,8 @@ class OverimputationDisplay:
 
     References
     ----------
-    Blackwell, M., Honaker, J. & King, G. (2017). A unified approach to measurement error and missing data. *Sociological Methods
-    & Research* 46, 303-341.
+    Blackwell, M., Honaker, J. & King, G. (2017). A unified approach to measurement error and missing data.
+    *Sociological Methods & Research* 46, 303-341.
 
     Examples
     --------
@@ -148,7 +150,7 @@ class OverimputationDisplay:
     >>> X = load_airquality().data
     >>> display = OverimputationDisplay.from_estimator(EMImputer().fit(X), X, columns=[0, 3])
     >>> display.coverage[[0, 3]].round(2)
-    array([0.95, 0.95])
+    array([0.94, 0.95])
     """
 
     def __init__(
@@ -192,7 +194,8 @@ class OverimputationDisplay:
         X : array-like of shape (n_samples, n_features)
             Rows with observed cells.
         columns : list of int, optional
-            Columns (of the kept ones) to hold out; by default those that had missing cells in ``fit``, or all if none had.
+            Columns (of the kept ones) to hold out; by default those that had missing cells in ``fit``, or all if none
+            had.
         confidence : float, default=0.95
             Of the intervals.
         max_rows : int, default=1000

@@ -1,4 +1,4 @@
-"""Rows of a multivariate normal with holes, in plain NumPy: the specification of the compiled kernels of the same names.
+"""Rows of a multivariate normal with holes, in NumPy: the specification of the compiled kernels of the same names.
 
 Names shared by both, for ``S`` patterns of missing cells, sorted by how many cells each misses, and ``p`` columns:
 
@@ -9,9 +9,9 @@ Names shared by both, for ``S`` patterns of missing cells, sorted by how many ce
 ``precision``  (p, p) inverse of the covariance, in standardised coordinates: ``K`` in the formulas
 =============  =====================================================================================================
 
-With ``m`` the missing and ``o`` the observed columns, the conditional distribution of ``m`` given ``o`` needs nothing but ``K``:
-covariance ``C = K_mm^-1`` and mean ``mean_m - C K_mo (x_o - mean_o)``. One Cholesky factor of ``K_mm`` gives the mean, the
-covariance, a draw and the determinant ``log|Sigma_oo| = log|Sigma| + log|K_mm|``.
+With ``m`` the missing and ``o`` the observed columns, the conditional distribution of ``m`` given ``o`` needs nothing
+but ``K``: covariance ``C = K_mm^-1`` and mean ``mean_m - C K_mo (x_o - mean_o)``. One Cholesky factor of ``K_mm`` gives
+the mean, the covariance, a draw and the determinant ``log|Sigma_oo| = log|Sigma| + log|K_mm|``.
 
 References
 ----------
@@ -21,6 +21,7 @@ Ghahramani, Z. & Jordan, M. (1994). Supervised learning from incomplete data via
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,7 +49,7 @@ def _groups(starts: Array, missing: Array) -> Iterator[_Group]:
     sizes = missing.sum(axis=1)
     edges = np.flatnonzero(np.diff(sizes, prepend=-1, append=-1))
     lengths = np.diff(starts)
-    for first, last in zip(edges[:-1], edges[1:], strict=True):
+    for first, last in pairwise(edges):
         m = int(sizes[first])
         if m == 0:
             continue
@@ -65,7 +66,7 @@ def _groups(starts: Array, missing: Array) -> Iterator[_Group]:
 
 
 def _conditionals(precision: Array, columns: Array) -> tuple[Array, Array, Array]:
-    """Cholesky factors of ``K_mm``, their inverses' products ``K_mm^-1``, and ``log|K_mm|``, for patterns of one size."""
+    """Inverse Cholesky factors of ``K_mm``, ``K_mm^-1`` and ``log|K_mm|``, for patterns of one size."""
     factors = np.linalg.cholesky(precision[columns[:, :, None], columns[:, None, :]])
     inverses = np.linalg.inv(factors)
     log_determinants = 2.0 * np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(axis=1)
@@ -73,7 +74,7 @@ def _conditionals(precision: Array, columns: Array) -> tuple[Array, Array, Array
 
 
 def range_missing(X: Array) -> tuple[Array, Array]:
-    """Smallest and largest observed value of each column of X (n, p), float32 or float64; inf and -inf if there is none."""
+    """Smallest and largest observed value of each column of X (n, p), float32 or float64; inf, -inf if it has none."""
     low, high = np.full(X.shape[1], np.inf), np.full(X.shape[1], -np.inf)
     for begin in range(0, len(X), _PASS_ROWS):
         x = X[begin : begin + _PASS_ROWS]
@@ -119,12 +120,12 @@ def expect_missing(
 ) -> tuple[float, Array, Array]:
     """Sums over completed deviations from the mean.
 
-    ``rows`` (r, p) float64, standardised, 0 in the holes; ``weight`` (r,); ``moves`` (r,) bool: whether the mean is subtracted
-    from a row (rows that stand for a pattern's scatter do not move with the mean); ``counts`` (S,): how much each pattern
-    counts, whatever number of rows stand for it.
+    ``rows`` (r, p) float64, standardised, 0 in the holes; ``weight`` (r,); ``moves`` (r,) bool: whether the mean is
+    subtracted from a row (rows that stand for a pattern's scatter do not move with the mean); ``counts`` (S,): how much
+    each pattern counts, whatever number of rows stand for it.
 
-    Returns ``sum counts log|K_mm|``, ``first = sum weight moves z`` and ``second = sum weight z z' + sum counts C``, where
-    ``z`` is the row's deviation from the mean with its holes filled by their conditional expectation.
+    Returns ``sum counts log|K_mm|``, ``first = sum weight moves z`` and ``second = sum weight z z' + sum counts C``,
+    where ``z`` is the row's deviation from the mean with its holes filled by their conditional expectation.
     """
     p = len(mean)
     deviation = rows - moves[:, None] * mean
@@ -161,11 +162,13 @@ def infer_missing(
 ) -> None:
     """Fill what is wanted of each row of the user's data.
 
-    ``X`` (n, p) float32 or float64, in the user's units; ``order`` (r,) int64: the rows of the patterns; ``center`` and ``scale`` (p,)
-    standardise. ``noise`` (n, p): standard normal numbers, which make a draw of what would else be a mean.
+    ``X`` (n, p) float32 or float64, in the user's units; ``order`` (r,) int64: the rows of the patterns; ``center`` and
+    ``scale`` (p,) standardise. ``noise`` (n, p): standard normal numbers, which make a draw of what would else be a
+    mean.
 
-    ``filled`` (n, p), in the user's units, has its missing cells written. ``deviation`` (n, p): standard deviation of each
-    missing cell. ``distance`` (n,): squared Mahalanobis distance of the observed cells. ``log_determinant`` (n,): ``log|K_mm|``.
+    ``filled`` (n, p), in the user's units, has its missing cells written. ``deviation`` (n, p): standard deviation of
+    each missing cell. ``distance`` (n,): squared Mahalanobis distance of the observed cells. ``log_determinant`` (n,):
+    ``log|K_mm|``.
     """
     for cut in range(0, len(missing), _PATTERNS):
         patterns = slice(cut, min(cut + _PATTERNS, len(missing)))
