@@ -31,7 +31,7 @@ class Patterns(NamedTuple):
 
 def _words(holes: Array) -> Array:
     """The bits of each row, in 64-bit words."""
-    words = np.zeros((len(holes), -(-holes.shape[1] // 64) * 8), np.uint8)
+    words = np.zeros((len(holes), max(1, -(-holes.shape[1] // 64)) * 8), np.uint8)
     bits = np.packbits(holes, axis=1)
     words[:, : bits.shape[1]] = bits
     return words.view(np.uint64)
@@ -56,7 +56,7 @@ def group(holes: Array) -> Patterns:
         order = np.lexsort((*keys.T, sizes.sum(axis=1)))
         new = (np.diff(keys[order], axis=0) != 0).any(axis=1)
     first = np.concatenate([[0], np.flatnonzero(new) + 1]) if n else np.empty(0, np.int64)
-    return Patterns(order, np.append(first, n).astype(np.int64), holes[order[first]])
+    return Patterns(order, np.append(first, n).astype(np.int64), np.ascontiguousarray(holes[order[first]]))
 
 
 class Units(NamedTuple):

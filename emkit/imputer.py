@@ -290,7 +290,7 @@ class EMImputer(EMMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
         counts = np.argsort(-data.counts, kind="stable")
         missing = np.zeros((len(counts), X.shape[1]), bool)
         missing[:, data.columns] = data.missing[counts]
-        fixed = np.setdiff1d(np.arange(X.shape[1]), data.columns)
+        fixed = np.setdiff1d(np.flatnonzero(~np.isnan(X).all(axis=0)), data.columns)
         if len(fixed):
             self._warn(f"columns that do not vary are filled with their value: {self._named(self._kept[fixed])}")
         self.missing_patterns_ = MissingPatterns(missing, data.counts[counts])

@@ -34,7 +34,7 @@ Array = NDArray[Any]
 _SINGULAR = 1e-11
 # Rows of one portion of a prediction, and numbers of work of one block of a fit.
 _PORTION_ROWS = 16_384
-_BLOCK_WORK = 2**23
+_BLOCK_WORK = 2**21
 
 
 class Normal(NamedTuple):
@@ -187,7 +187,7 @@ class MissingNormal(Model):
     def degenerate(self, params: Normal, stats: Completed) -> str | None:
         """Name the columns of a covariance that is all but singular."""
         thin = thinnest(params.cholesky)
-        return None if thin is None else f"the covariance of the columns {thin} is singular"
+        return None if thin is None else f"the covariance of {thin} is singular"
 
     def n_parameters(self, params: Normal) -> int:
         """Means and covariances of the columns that vary."""
@@ -224,7 +224,7 @@ class MissingNormal(Model):
         n, p = data.X.shape
         shapes = {"deviation": (n, p), "distance": (n,), "log_density": (n,)}
         made = {name: np.zeros(shapes[name]) for name in wanted if name != "filled"}
-        return Cells(data.X.astype(np.float64) if "filled" in wanted else None, **made)
+        return Cells(data.X.astype(np.float64, order="C") if "filled" in wanted else None, **made)
 
     def portions(self, data: Frame, out: Cells) -> list[tuple[Frame, Cells]]:
         """Cut between patterns; every part writes the rows of its own patterns."""
@@ -321,7 +321,7 @@ def deviations(cholesky: Array) -> Array:
     """Standard deviations; the largest entry is taken out, so that no square overflows or vanishes."""
     largest = np.abs(cholesky).max(axis=1, initial=0.0)
     unit = np.where(largest > 0.0, largest, 1.0)
-    return unit * np.sqrt(np.square(cholesky / unit[:, None]).sum(axis=1))
+    return np.asarray(unit * np.sqrt(np.square(cholesky / unit[:, None]).sum(axis=1)))
 
 
 def varying(params: Normal) -> Array:
@@ -329,7 +329,7 @@ def varying(params: Normal) -> Array:
     return np.asarray(np.diagonal(params.cholesky) > 0.0)
 
 
-def thinnest(cholesky: Array, limit: float = 1e-9) -> list[int] | None:
+def thinnest(cholesky: Array, limit: float = 1e-9) -> str | None:
     """Columns that make up the direction in which the correlation matrix is singular; None for a regular one."""
     if not len(cholesky):
         return None
@@ -337,7 +337,11 @@ def thinnest(cholesky: Array, limit: float = 1e-9) -> list[int] | None:
     values, vectors = np.linalg.eigh(root @ root.T)
     if values[0] > limit:
         return None
-    return np.flatnonzero(np.abs(vectors[:, 0]) > 1e-3).tolist()
+    weight = np.abs(vectors[:, 0])
+    involved = np.flatnonzero(weight > 1e-3)
+    named = np.sort(involved[np.argsort(-weight[involved], kind="stable")][:5])
+    rest = f" and {len(involved) - len(named)} others" if len(involved) > len(named) else ""
+    return f"columns {', '.join(map(str, named))}{rest}"
 
 
 def _pairwise(data: Incomplete) -> Normal:
