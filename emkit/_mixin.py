@@ -24,7 +24,6 @@ from ._executors import count_workers, one_blas_thread, workers
 from ._model import Data, Model, Params
 from ._validation import (
     FLAG,
-    JOBS,
     NOTHING,
     SEED,
     Interval,
@@ -51,13 +50,13 @@ class EMMixin:
 
     tol: float
     max_iter: int
-    n_features_in_: int
     n_init: int | Literal["auto"] = 1  # families with one start do not offer it
     acceleration: str | None
     warm_start: bool
     n_jobs: int | None
     random_state: Any
     verbose: int
+    n_features_in_: int
 
     _rules: ClassVar[Rules] = {
         "tol": (Interval(float, 0.0),),
@@ -65,7 +64,7 @@ class EMMixin:
         "n_init": (Interval(int, 1), Options(("auto",))),
         "acceleration": (Options(tuple(ACCELERATORS)),),
         "warm_start": (FLAG,),
-        "n_jobs": (NOTHING, JOBS),
+        "n_jobs": (NOTHING, Interval(int, 1), Interval(int, -np.inf, -1)),
         "random_state": (NOTHING, SEED),
         "verbose": (FLAG, Interval(int, 0)),
     }
@@ -126,14 +125,13 @@ class EMMixin:
         """Fit; return the checked rows and what the model made of them."""
         check_parameters(self, self._rules)
         warm = self.warm_start and hasattr(self, "status_")
-        n_features = getattr(self, "n_features_in_", None)
+        if warm and np.shape(X)[1:] not in ((), (self.n_features_in_,)):
+            raise ValueError(
+                f"X has {np.shape(X)[1]} features, but warm_start=True continues a fit with {self.n_features_in_}; "
+                "set warm_start=False"
+            )
         X = self._check_rows(X, reset=True)
         weight = check_weight(sample_weight, len(X))
-        if warm and n_features != self.n_features_in_:
-            raise ValueError(
-                f"X has {self.n_features_in_} features, but warm_start=True continues a fit with {n_features}; set "
-                "warm_start=False"
-            )
         self._check_start(X)
         model = self._model()
         data = model.prepare(X, weight)

@@ -102,7 +102,6 @@ SEED = Instance(
     (Integral, np.random.RandomState, np.random.Generator, np.random.SeedSequence),
     "an int, a RandomState, a Generator or a SeedSequence",
 )
-JOBS = Instance((Integral,), "an int")
 
 Rules = Mapping[str, tuple[Rule, ...]]
 

@@ -454,9 +454,12 @@ class EMGaussianMixture(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[m
         """Label the rows; a component that no row prefers goes to the end, so that labels have no gap."""
         labels = self._fill(X, params, "labels")[0]
         alone = np.bincount(labels, minlength=len(params.weights)) == 0
+        if not alone.any():
+            self.labels_ = labels
+            return params
         order = np.argsort(alone, kind="stable")
         self.labels_ = np.argsort(order)[labels]
-        return self._model().take(params, order) if alone.any() else params
+        return self._model().take(params, order)
 
     def _publish(self, params: Parts) -> None:
         law = SHAPES[self.covariance_type]()

@@ -74,7 +74,7 @@ def assert_printed(found, printed, rtol):
 
 
 def assert_covariance(found, printed, rtol):
-    """A small covariance of large deviations is known to as many digits as they are: to ``rtol / 10`` of their product."""
+    """A small covariance of large deviations is known as well as they are: to ``rtol / 10`` of their product."""
     deviations = np.sqrt(np.diagonal(found))
     error = np.abs(below(found) - printed)
     allowed = 6e-6 + np.maximum(rtol * np.abs(printed), 0.1 * rtol * below(np.outer(deviations, deviations)))

@@ -43,7 +43,7 @@ def holes(n=80, p=3, share=0.2, seed=0):
     return X[~np.isnan(X).all(axis=1)]
 
 
-# Input ------------------------------------------------------------------------------------------------------------------
+# Input ----------------------------------------------------------------------------------------------------
 
 
 def spellings():
@@ -91,7 +91,10 @@ def test_integers_in_floats_out():  # G11: sk 1.9.1
 @pytest.mark.parametrize(
     ("frame", "message"),
     [
-        (pd.DataFrame({"a": [1, np.nan, 3], "b": ["x", None, "z"]}), "column 'b' of X holds str.*row 0 holds 'x'"),  # G6
+        (
+            pd.DataFrame({"a": [1, np.nan, 3], "b": ["x", None, "z"]}),
+            "column 'b' of X holds str.*row 0 holds 'x'",
+        ),  # G6
         (pl.DataFrame({"a": [1, None], "b": ["x", None]}), "column 'b' of X holds String"),
         (np.array([[1, "x"], [2, None]], dtype=object), "column 1 of X holds str"),
         (pd.DataFrame({"t": pd.to_datetime(["2020-01-01", None])}), "column 't' of X has dtype datetime64"),
@@ -125,7 +128,7 @@ def test_wrong_parameters_are_named(parameters, message):
         EMImputer(**parameters).fit(M)
 
 
-# Columns ----------------------------------------------------------------------------------------------------------------
+# Columns ----------------------------------------------------------------------------------------------------
 
 
 def test_a_column_without_values():  # G1: sk#16977
@@ -206,7 +209,7 @@ def test_inverse_transform_needs_indicators():
         imputer.inverse_transform(imputer.transform(M))
 
 
-# Estimation ---------------------------------------------------------------------------------------------------------------
+# Estimation ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -369,7 +372,7 @@ def test_memory_of_many_columns():  # G2: sk#17234, G3: sk#23701; law 12
     assert len(pickle.dumps(imputer)) < 20e6
 
 
-# Draws --------------------------------------------------------------------------------------------------------------------
+# Draws ----------------------------------------------------------------------------------------------------
 
 
 def test_bounds():
@@ -465,7 +468,7 @@ def test_intervals_cover():
     assert 0.94 < inside.mean() < 0.96
 
 
-# In scikit-learn ------------------------------------------------------------------------------------------------------------
+# In scikit-learn ----------------------------------------------------------------------------------------------------
 
 
 def test_in_a_pipeline_under_every_output():  # G4: sk#24923
@@ -521,7 +524,7 @@ def test_every_data_set_can_be_imputed(name):
         assert np.isfinite(imputer.transform(X)).all()
 
 
-# Pictures -----------------------------------------------------------------------------------------------------------------
+# Pictures ----------------------------------------------------------------------------------------------------
 
 
 def test_displays():

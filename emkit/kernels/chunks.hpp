@@ -70,7 +70,7 @@ template <class T> struct Plan {
     int chunk;    // rows, a multiple of every strip
     Size stride;  // one cache line more, so that columns do not compete for the same cache sets
     Plan(Size n, Size d, Size K) {
-        constexpr Size strip = 96, cache = 192 * 1024 / sizeof(T);
+        constexpr Size strip = 96, cache = EMKIT_CACHE * 1024 / sizeof(T);
         const Size wanted = std::min<Size>(cache / (2 * d + K) / strip * strip, 768);
         chunk = int(std::max(strip, std::min(wanted, (n + strip - 1) / strip * strip)));
         stride = chunk + 64 / sizeof(T);
@@ -135,6 +135,16 @@ template <class T> double pack_weights(const Data& data, Size begin, int count, 
     return unit;
 }
 
+// Sum in double precision of `count` numbers, a multiple of LANES<T>; several chains of additions run side by side.
+template <class T> double double_sum(const T* x, int count) {
+    constexpr int N = LANES<T>;
+    double partial[N] = {};
+    for (int i = 0; i < count; i += N)
+        for (int lane = 0; lane < N; ++lane) partial[lane] += x[i + lane];
+    for (int lane = 1; lane < N; ++lane) partial[0] += partial[lane];
+    return partial[0];
+}
+
 // Joint log-probabilities (K, stride) of one vector of rows become exponentials relative to the highest of them.
 template <class T> struct Softmax {
     Vec<T> highest, total;
@@ -170,10 +180,12 @@ template <class T> Rows<T> compact(const Rows<T>& rows, Size d, T* memory, Size*
 // One E-step. A shape provides
 //   log_joint(rows, joint)       joint[k * stride + i] for every row and component, never NaN
 //   accumulate(k, rows, unit)    adds unit * (the sums over rows, weighted by their responsibility) to its totals
+//   constant(k)                  what log_joint adds in T, as it should be
 //   WORTH_MOVING                 the share of rows below which moving them together costs less than it saves
 template <class T, class Shape> double expect(const Data& data, Size K, Shape& shape, double* counts) {
     const Plan<T> plan(data.n, data.d, K);
-    Buffer<T> z(data.d * plan.stride), joint(K * plan.stride), weight(plan.stride), moved((data.d + 1) * plan.stride);
+    Buffer<T> z(data.d * plan.stride), joint(K * plan.stride), weight(plan.stride), log_density(plan.stride);
+    Buffer<T> moved((data.d + 1) * plan.stride);
     Buffer<Size> kept(plan.stride);
     double loglik = 0.0;
     for_each_chunk<T>(data, plan, z, [&](Size begin, int count, int padded) {
@@ -181,14 +193,13 @@ template <class T, class Shape> double expect(const Data& data, Size K, Shape& s
         if (unit == 0.0) return;
         shape.log_joint(Rows<T>{z, weight, plan.stride, padded}, joint);
 
-        Vec<T> log_density{};
         for (int i = 0; i < padded; i += LANES<T>) {
             const Softmax<T> softmax(joint + i, K, plan.stride);
             const Vec<T> w = load(weight + i), share = w / softmax.total;
-            log_density += w * softmax.log_density();
+            store<T>(log_density + i, w * softmax.log_density());
             for (Size k = 0; k < K; ++k) store<T>(joint + k * plan.stride + i, load(joint + k * plan.stride + i) * share);
         }
-        loglik += unit * sum<T>(log_density);
+        loglik += unit * double_sum<T>(log_density, padded);
 
         for (Size k = 0; k < K; ++k) {
             const T* resp = joint + k * plan.stride;
@@ -205,6 +216,9 @@ template <class T, class Shape> double expect(const Data& data, Size K, Shape& s
             shape.accumulate(k, share <= Shape::WORTH_MOVING ? compact<T>(rows, data.d, moved, kept) : rows, unit);
         }
     });
+    // The constants were rounded to T, by the same amount for every row; the rest of the rounding averages out.
+    for (Size k = 0; k < K; ++k)
+        if (counts[k] > 0.0) loglik += counts[k] * (shape.constant(k) - double(T(shape.constant(k))));
     return loglik;
 }
 
@@ -236,14 +250,16 @@ template <class T, class Shape> void infer(const Data& data, Size K, Shape& shap
         for (int i = 0; i < padded; i += LANES<T>) {
             const Softmax<T> softmax(joint + i, K, stride);
             store<T>(log_density + i, softmax.log_density());
-            if (out.responsibilities == nullptr) continue;
-            const Vec<T> share = T(1) / softmax.total;
-            for (Size k = 0; k < K; ++k) store<T>(joint + k * stride + i, load(joint + k * stride + i) * share);
         }
         if (out.log_density != nullptr) std::copy(log_density + 0, log_density + count, out.log_density + begin);
-        if (out.responsibilities != nullptr)
-            for (int i = 0; i < count; ++i)
-                for (Size k = 0; k < K; ++k) out.responsibilities[(begin + i) * K + k] = joint[k * stride + i];
+        if (out.responsibilities == nullptr) return;
+        for (int i = 0; i < count; ++i) {  // normalised in double: they sum to 1 to the last digit
+            double* row = out.responsibilities + (begin + i) * K;
+            double total = 0.0;
+            for (Size k = 0; k < K; ++k) total += row[k] = joint[k * stride + i];
+            const double share = 1.0 / std::max(total, 1.0);
+            for (Size k = 0; k < K; ++k) row[k] *= share;
+        }
     });
 }
 

@@ -17,8 +17,16 @@ struct Arguments {
 
 // Triangular products -------------------------------------------------------------------------------------------------
 
-// Inverse of a lower Cholesky factor; returns the logarithm of its determinant.
-double invert(const double* cholesky, Size d, double* inverse) {
+// x in T, and neither 0 nor infinite.
+template <class T> T rounded(double x) {
+    using Limits = std::numeric_limits<T>;
+    return T(std::min(std::max(x, double(Limits::min())), double(Limits::max())));
+}
+
+// Inverse of a lower Cholesky factor. Its determinant is that of its elements rounded to T: the log-likelihood is then
+// exactly that of parameters nearby, which near an optimum differs by the square of the rounding only. The same is done
+// for the other shapes.
+template <class T> double invert(const double* cholesky, Size d, double* inverse) {
     double log_determinant = 0.0;
     for (Size i = 0; i < d; ++i) {
         double* row = inverse + i * d;
@@ -27,7 +35,7 @@ double invert(const double* cholesky, Size d, double* inverse) {
             for (Size j = 0; j <= k; ++j) row[j] -= c[k] * inverse[k * d + j];
         for (Size j = 0; j < i; ++j) row[j] /= c[i];
         row[i] = 1.0 / c[i];
-        log_determinant -= std::log(c[i]);
+        log_determinant += std::log(double(rounded<T>(row[i])));
     }
     return log_determinant;
 }
@@ -98,12 +106,12 @@ template <class T> class Full {
     static constexpr double WORTH_MOVING = 0.75;
 
     Full(const Arguments& a, Size stride)
-        : K(a.K), d(a.d), panel(panels_size(d)), totals(a), constant(K), means(K * d), whiten(K * panel),
+        : K(a.K), d(a.d), panel(panels_size(d)), totals(a), constants(K), means(K * d), whiten(K * panel),
           strip(d * STRIP * N), weighted(d * stride), root(stride) {
         convert(a.means, K * d, means + 0);
         for (Size k = 0; k < K; ++k) {
             Buffer<double> inverse(d * d);
-            constant[k] = a.log_weights[k] + invert(a.covariance + k * d * d, d, inverse) - 0.5 * d * LOG_2PI;
+            constants[k] = a.log_weights[k] + invert<T>(a.covariance + k * d * d, d, inverse) - 0.5 * d * LOG_2PI;
             to_panels<T>(inverse, d, whiten + k * panel);
         }
     }
@@ -111,7 +119,7 @@ template <class T> class Full {
     void log_joint(const Rows<T>& rows, T* joint) {
         T* const x = strip;
         for (Size k = 0; k < K; ++k, joint += rows.stride) {
-            if (switched_off(constant[k], joint, rows.count)) continue;
+            if (switched_off(constants[k], joint, rows.count)) continue;
             const T* mean = means + k * d;
             for (int i = 0; i < rows.count; i += STRIP * N) {
                 for (Size j = 0; j < d; ++j)
@@ -121,7 +129,7 @@ template <class T> class Full {
                 clear<T>(square);
                 multiply<T>(whiten + k * panel, x, d, [&](Size, int v, Vec<T> y) EMKIT_INLINE { square[v] += y * y; });
                 EMKIT_UNROLL for (int v = 0; v < STRIP; ++v)
-                    store<T>(joint + i + v * N, guarded<T>(T(constant[k]) - T(0.5) * square[v]));
+                    store<T>(joint + i + v * N, guarded<T>(T(constants[k]) - T(0.5) * square[v]));
             }
         }
     }
@@ -148,6 +156,8 @@ template <class T> class Full {
                 });
         });
     }
+
+    double constant(Size k) const { return constants[k]; }
 
     void finish() {
         for (Size k = 0; k < K; ++k)
@@ -194,7 +204,7 @@ template <class T> class Full {
 
     const Size K, d, panel;
     const Arguments totals;
-    Buffer<double> constant;
+    Buffer<double> constants;
     Buffer<T> means, whiten, strip, weighted, root;
 };
 
@@ -264,14 +274,14 @@ template <class T> class Tied {
     static constexpr double WORTH_MOVING = 0.25;
 
     Tied(const Arguments& a, Size stride)
-        : K(a.K), d(a.d), totals(a), constant(K), means(K * d), white_means(K * d), whiten(panels_size(d)),
+        : K(a.K), d(a.d), totals(a), constants(K), means(K * d), white_means(K * d), whiten(panels_size(d)),
           strip(d * STRIP * N), white(d * stride) {
         convert(a.means, K * d, means + 0);
         Buffer<double> inverse(d * d);
-        const double log_determinant = invert(a.covariance, d, inverse);
+        const double log_determinant = invert<T>(a.covariance, d, inverse);
         to_panels<T>(inverse, d, whiten + 0);
         for (Size k = 0; k < K; ++k) {
-            constant[k] = a.log_weights[k] + log_determinant - 0.5 * d * LOG_2PI;
+            constants[k] = a.log_weights[k] + log_determinant - 0.5 * d * LOG_2PI;
             for (Size i = 0; i < d; ++i) {
                 double y = 0.0;
                 for (Size j = 0; j <= i; ++j) y += inverse[i * d + j] * a.means[k * d + j];
@@ -291,12 +301,14 @@ template <class T> class Tied {
         }
         const Rows<T> whitened{white, rows.weight, rows.stride, rows.count};
         for (Size k = 0; k < K; ++k)
-            distances<false, T>(whitened, d, white_means + k * d, nullptr, T(0.5), constant[k], joint + k * rows.stride);
+            distances<false, T>(whitened, d, white_means + k * d, nullptr, T(0.5), constants[k], joint + k * rows.stride);
     }
 
     void accumulate(Size k, const Rows<T>& rows, double unit) {
         moments<false, T>(rows, d, means + k * d, unit, totals.firsts + k * d, nullptr, 0);
     }
+
+    double constant(Size k) const { return constants[k]; }
 
     void finish() {}
 
@@ -304,7 +316,7 @@ template <class T> class Tied {
     static constexpr int N = LANES<T>;
     const Size K, d;
     const Arguments totals;
-    Buffer<double> constant;
+    Buffer<double> constants;
     Buffer<T> means, white_means, whiten, strip, white;
 };
 
@@ -316,32 +328,34 @@ template <class T> class Diag {
     static Lengths seconds_shape(size_t K, size_t d) { return {K, d}; }
     static constexpr double WORTH_MOVING = 0.25;
 
-    Diag(const Arguments& a, Size) : K(a.K), d(a.d), totals(a), constant(K), means(K * d), precisions(K * d) {
+    Diag(const Arguments& a, Size) : K(a.K), d(a.d), totals(a), constants(K), means(K * d), precisions(K * d) {
         convert(a.means, K * d, means + 0);
         for (Size k = 0; k < K; ++k) {
-            constant[k] = a.log_weights[k] - 0.5 * d * LOG_2PI;
+            constants[k] = a.log_weights[k] - 0.5 * d * LOG_2PI;
             for (Size j = k * d; j < (k + 1) * d; ++j) {
-                constant[k] -= 0.5 * std::log(a.covariance[j]);
-                precisions[j] = T(1.0 / a.covariance[j]);
+                precisions[j] = rounded<T>(1.0 / a.covariance[j]);
+                constants[k] += 0.5 * std::log(double(precisions[j]));
             }
         }
     }
 
     void log_joint(const Rows<T>& rows, T* joint) {
         for (Size k = 0; k < K; ++k)
-            distances<true, T>(rows, d, means + k * d, precisions + k * d, T(0.5), constant[k], joint + k * rows.stride);
+            distances<true, T>(rows, d, means + k * d, precisions + k * d, T(0.5), constants[k], joint + k * rows.stride);
     }
 
     void accumulate(Size k, const Rows<T>& rows, double unit) {
         moments<true, T>(rows, d, means + k * d, unit, totals.firsts + k * d, totals.seconds + k * d, 1);
     }
 
+    double constant(Size k) const { return constants[k]; }
+
     void finish() {}
 
   private:
     const Size K, d;
     const Arguments totals;
-    Buffer<double> constant;
+    Buffer<double> constants;
     Buffer<T> means, precisions;
 };
 
@@ -353,28 +367,32 @@ template <class T> class Spherical {
     static Lengths seconds_shape(size_t K, size_t) { return {K}; }
     static constexpr double WORTH_MOVING = 0.25;
 
-    Spherical(const Arguments& a, Size) : K(a.K), d(a.d), totals(a), constant(K), means(K * d) {
+    Spherical(const Arguments& a, Size) : K(a.K), d(a.d), totals(a), constants(K), means(K * d), halves(K) {
         convert(a.means, K * d, means + 0);
-        for (Size k = 0; k < K; ++k) constant[k] = a.log_weights[k] - 0.5 * d * (LOG_2PI + std::log(a.covariance[k]));
+        for (Size k = 0; k < K; ++k) {
+            halves[k] = rounded<T>(0.5 / a.covariance[k]);
+            constants[k] = a.log_weights[k] - 0.5 * d * (LOG_2PI - std::log(2.0 * halves[k]));
+        }
     }
 
     void log_joint(const Rows<T>& rows, T* joint) {
         for (Size k = 0; k < K; ++k)
-            distances<false, T>(rows, d, means + k * d, nullptr, T(0.5 / totals.covariance[k]), constant[k],
-                                joint + k * rows.stride);
+            distances<false, T>(rows, d, means + k * d, nullptr, halves[k], constants[k], joint + k * rows.stride);
     }
 
     void accumulate(Size k, const Rows<T>& rows, double unit) {
         moments<true, T>(rows, d, means + k * d, unit, totals.firsts + k * d, totals.seconds + k, 0);
     }
 
+    double constant(Size k) const { return constants[k]; }
+
     void finish() {}
 
   private:
     const Size K, d;
     const Arguments totals;
-    Buffer<double> constant;
-    Buffer<T> means;
+    Buffer<double> constants;
+    Buffer<T> means, halves;
 };
 
 // The door to Python --------------------------------------------------------------------------------------------------
