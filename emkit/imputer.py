@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from . import kernels
-from ._em import Search
+from ._em import FitFailedError, Search
 from ._executors import one_blas_thread
 from ._mixin import EMMixin
 from ._model import Model
@@ -25,7 +25,7 @@ from .normal import MissingNormal, Normal, deviations, inverse, varying
 
 Array = NDArray[Any]
 
-# Draws outside the bounds are repeated this often before they are put on the bound.
+# Draws outside the bounds are repeated this often before they are put on the bound, resamples before the fit is given up.
 _REDRAWS = 100
 
 
@@ -507,6 +507,25 @@ class EMImputer(EMMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
         mean[:, columns], std[:, columns] = filled, deviation
         return Conditional(mean, std)
 
+    def sample(self, n_samples: int = 1, random_state: Any = None) -> Array:
+        """Draw complete rows from the fitted normal.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+        random_state : int, RandomState, Generator, SeedSequence, optional
+            Its own seed, not the estimator's: without one every call differs.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features kept)
+        """
+        check_is_fitted(self)
+        if not Interval(int, 1).allows(n_samples):
+            raise ValueError(f"n_samples must be an int of at least 1. Got {n_samples!r} instead.")
+        noise = np.random.default_rng(spawn(random_state)).standard_normal((n_samples, len(self.mean_)))
+        return self.mean_ + noise @ self._recall().cholesky.T
+
     def multiple_impute(
         self, X: Any, n_imputations: int = 20, *, method: str = "posterior", random_state: Any = None
     ) -> Array:
@@ -551,12 +570,22 @@ class EMImputer(EMMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return np.array([self._complete(X, rng, draw) for draw, _ in zip(draws, range(n_imputations), strict=False)])
 
     def _resampled(self, model: MissingNormal, X: Array, params: Normal, rng: np.random.Generator) -> Normal:
-        """Parameters fitted to rows drawn with replacement."""
-        weight = rng.multinomial(len(X), np.full(len(X), 1.0 / len(X))).astype(np.float64)
-        data = model.prepare(X, weight)
-        model = model.calibrate(data)
-        best = self._search(model, data, model.standardize(params, data)).best
-        return model.restore(best.params, data)
+        """Parameters fitted to rows drawn with replacement; drawn again where these have no regular fit."""
+        for _ in range(_REDRAWS):
+            weight = rng.multinomial(len(X), np.full(len(X), 1.0 / len(X))).astype(np.float64)
+            data = model.prepare(X, weight)
+            if len(data.columns) < np.count_nonzero(varying(params)):
+                continue
+            try:
+                best = self._search(model.calibrate(data), data, model.standardize(params, data)).best
+            except FitFailedError:
+                continue
+            if best.status != "degenerate":
+                return model.restore(best.params, data)
+        raise ValueError(
+            f"none of {_REDRAWS} resamples of the {len(X)} rows has a regular covariance; use method='posterior', or fit "
+            "with prior='ridge'"
+        )
 
     def _used_model(self) -> MissingNormal:
         """The model with the prior that ``fit`` settled on."""

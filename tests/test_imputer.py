@@ -268,12 +268,13 @@ def test_weights_are_repetitions(seed, p, share):  # G12: sk 1.9.1
     X = holes(40, p, share, seed)
     weight = np.random.default_rng(seed).integers(0, 4, len(X)).astype(float)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DataWarning)
+        warnings.simplefilter("ignore")
         one = EMImputer(tol=1e-7).fit(X, sample_weight=weight)
         two = EMImputer(tol=1e-7).fit(np.repeat(X, weight.astype(int), axis=0))
     assert one.prior_ == two.prior_
-    np.testing.assert_allclose(one.log_likelihood_, two.log_likelihood_, rtol=1e-6)
-    np.testing.assert_allclose(one.covariance_, two.covariance_, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(one.log_likelihood_, two.log_likelihood_, rtol=1e-5)
+    if one.converged_ and two.converged_ and one.worst_missing_information_ < 0.9:
+        np.testing.assert_allclose(one.covariance_, two.covariance_, rtol=1e-3, atol=1e-5)
 
 
 @given(seed=st.integers(0, 10_000), n=st.integers(5, 60), p=st.integers(1, 6), share=st.floats(0.0, 0.7))
@@ -281,7 +282,7 @@ def test_weights_are_repetitions(seed, p, share):  # G12: sk 1.9.1
 def test_whatever_the_holes_everything_is_finite(seed, n, p, share):
     X = holes(n, p, share, seed)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DataWarning)
+        warnings.simplefilter("ignore")
         try:
             imputer = EMImputer(keep_empty_features=True).fit(X)
         except ValueError as error:
@@ -293,7 +294,7 @@ def test_whatever_the_holes_everything_is_finite(seed, n, p, share):
     np.testing.assert_array_equal(filled[~np.isnan(X)], X[~np.isnan(X)])
     for name in ("mean_", "covariance_", "precision_", "objective_", "rate_", "worst_missing_information_"):
         assert np.isfinite(getattr(imputer, name)).all(), name
-    slack = 1e-9 * (1.0 + abs(imputer.objective_)) * X.size
+    slack = 1e-8 * (1.0 + abs(imputer.objective_))
     assert (np.diff(imputer.history_) >= -slack).all()
     np.testing.assert_allclose(scores.sum(), imputer.log_likelihood_, rtol=1e-9, atol=1e-9)
 
@@ -408,6 +409,30 @@ def test_multiple_imputation(method):
         imputer.multiple_impute(M, method="guess")
     with pytest.raises(ValueError, match="n_imputations"):
         imputer.multiple_impute(M, 0)
+
+
+def test_resamples_without_a_regular_fit_are_drawn_again(monkeypatch):
+    X = datasets.load_nhanes().data
+    draws = EMImputer().fit(X).multiple_impute(X, 10, method="bootstrap", random_state=0)
+    assert np.isfinite(draws).all()
+    few = complete(4, 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        imputer = EMImputer(prior=None).fit(few)
+        monkeypatch.setattr("emkit.imputer._REDRAWS", 1)
+        with pytest.raises(ValueError, match="method='posterior', or fit with prior='ridge'"):
+            imputer.multiple_impute(few, 50, method="bootstrap", random_state=0)
+
+
+def test_sample():
+    imputer = EMImputer().fit(M)
+    rows = imputer.sample(50_000, random_state=0)
+    np.testing.assert_allclose(rows.mean(axis=0), imputer.mean_, atol=0.03)
+    np.testing.assert_allclose(np.cov(rows.T), imputer.covariance_, atol=0.03)
+    np.testing.assert_array_equal(imputer.sample(3, random_state=1), imputer.sample(3, random_state=1))
+    assert not np.array_equal(imputer.sample(3), imputer.sample(3))
+    with pytest.raises(ValueError, match="n_samples"):
+        imputer.sample(0)
 
 
 def test_the_spread_of_the_draws_is_that_of_the_estimates():
