@@ -2,9 +2,9 @@
 Imputation
 ==========
 
-New York's air in the summer of 1973: a quarter of the ozone readings are missing. Predict the temperature from the rest,
-in a pipeline, with four imputers side by side; then with a third of the cells gone; then look at what was imputed, and
-pool an analysis over several imputations.
+New York's air in the summer of 1973: a quarter of the ozone readings are missing. Predict the temperature from the
+rest, in a pipeline, with four imputers side by side; then with a third of the cells gone; then look at what was
+imputed, and pool an analysis over several imputations.
 """
 
 import matplotlib

@@ -286,7 +286,7 @@ def test_whatever_the_holes_everything_is_finite(seed, n, p, share):
         try:
             imputer = EMImputer(keep_empty_features=True).fit(X)
         except ValueError as error:
-            assert "rows are needed" in str(error) or "every cell" in str(error) or "weight" in str(error)
+            assert any(text in str(error) for text in ("rows are needed", "every cell", "0 sample"))
             return
         filled = imputer.transform(X)
         scores = imputer.score_samples(X)
@@ -419,7 +419,7 @@ def test_resamples_without_a_regular_fit_are_drawn_again(monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         imputer = EMImputer(prior=None).fit(few)
-        monkeypatch.setattr("emkit.imputer._REDRAWS", 1)
+        monkeypatch.setattr("emkit._incomplete_analysis._REDRAWS", 1)
         with pytest.raises(ValueError, match="method='posterior', or fit with prior='ridge'"):
             imputer.multiple_impute(few, 50, method="bootstrap", random_state=0)
 

@@ -109,8 +109,8 @@ _TABLES = {
         ("gdp_pc", "infl", "trade", "civlib", "population"),
         (),
         "Six African states from 1972 to 1991: product per head, inflation, trade, civil liberties, "
-        "population (Africa Research Program, Harvard University; Honaker, King & Blackwell 2011, Journal of Statistical "
-        "Software 45:7). The file has year and country too.",
+        "population (Africa Research Program, Harvard University; Honaker, King & Blackwell 2011, Journal of "
+        "Statistical Software 45:7). The file has year and country too.",
     ),
 }
 
