@@ -14,8 +14,8 @@ import pytest
 
 from emkit import EMImputer, datasets, pool
 from emkit._accelerate import ACCELERATORS
-from emkit._em import climb
-from emkit.normal import MissingNormal, _pairwise
+from emkit._em import climb, step
+from emkit.normal import MissingNormal, Normal, _pairwise
 
 LOG_2PI = np.log(2.0 * np.pi)
 
@@ -151,6 +151,32 @@ def test_log_posteriors_printed_by_norm2():
     assert -2.0 * objective(X, mean, triangle, None, 1.0) == pytest.approx(615.9902, abs=1e-3)
     assert objective(X, mean, triangle, "ridge", 3.0) == pytest.approx(-395.0272, abs=1e-3)
     assert objective(X, mean, triangle, np.diag([2.0, 1.0, 2.0]), 3.0) == pytest.approx(-383.1954, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "n_steps", "printed"),
+    [
+        ("cholesterol", None, 15, (222.2371, 835.3973, 1515.4584, 1952.2182, 615.9902, 615.9902)),
+        ("marijuana", "ridge", 159, (None, None, None, None, 252.7862, 434.1799)),
+    ],
+)
+def test_step_by_step_as_norm2(name, kind, n_steps, printed):
+    """norm2 starts from observed means and variances without correlations, and stops after this many steps."""
+    X = table(name)
+    model = MissingNormal(kind, 0.5)
+    data = model.prepare(X)
+    model = model.calibrate(data)
+    params = Normal(np.zeros(X.shape[1]), np.eye(X.shape[1]))
+    for _ in range(n_steps):
+        params = step(model, [data], params).image
+    outside = model.restore(params, data)
+    covariance = outside.cholesky @ outside.cholesky.T
+    cells = np.count_nonzero(~np.isnan(X)) * LOG_2PI
+    loglik = model.expect(params, data).loglik
+    posterior = loglik + model.prior(params).loglik
+    found = (outside.mean[-1], *covariance[-1, -3:], -2.0 * loglik - cells, -2.0 * posterior - cells)
+    for number, expected in zip(found, printed, strict=True):
+        assert expected is None or number == pytest.approx(expected, abs=6e-5)
 
 
 # EM maps until the objective is within 1e-6 of its optimum, plain and with safeguarded SQUAREM: a yardstick, so twice
