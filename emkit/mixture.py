@@ -444,8 +444,8 @@ class EMGaussianMixture(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[m
         n_parameters = Mixture(law, k).count(k, d)
         if n_parameters > n * d:
             warnings.warn(
-                f"{n_parameters} parameters for {n} rows of {d} numbers: the fit says more of reg_covar than of the data; "
-                "use fewer components or a simpler covariance_type",
+                f"{n_parameters} parameters for {n} rows of {d} numbers: the fit says more of reg_covar than of the "
+                "data; use fewer components or a simpler covariance_type",
                 DataWarning,
                 stacklevel=3,
             )

@@ -121,7 +121,9 @@ def test_samples_follow_the_mixture(shape):
         drawn = rows[labels == k]
         scale = np.sqrt(np.diagonal(covariance))
         np.testing.assert_allclose((drawn.mean(axis=0) - mixture.means_[k]) / scale, 0.0, atol=0.05)
-        np.testing.assert_allclose(np.cov(drawn.T) / np.outer(scale, scale), covariance / np.outer(scale, scale), atol=0.06)
+        np.testing.assert_allclose(
+            np.cov(drawn.T) / np.outer(scale, scale), covariance / np.outer(scale, scale), atol=0.06
+        )
 
 
 def test_starting_values_are_used_exactly():
@@ -152,7 +154,9 @@ def test_weights_change_and_mean_what_they_say():
     repeated = fit(data=np.repeat(X, weight.astype(int), axis=0))
     np.testing.assert_allclose(weighted.means_, repeated.means_, rtol=1e-6)
     np.testing.assert_allclose(weighted.log_likelihood_, repeated.log_likelihood_, rtol=1e-9)
-    np.testing.assert_allclose(weighted.score(X, sample_weight=weight), weight @ weighted.score_samples(X) / weight.sum())
+    np.testing.assert_allclose(
+        weighted.score(X, sample_weight=weight), weight @ weighted.score_samples(X) / weight.sum()
+    )
     assert not np.allclose(weighted.means_, fit().means_, rtol=1e-4)
     labels = EMGaussianMixture(3, random_state=0).fit_predict(X, sample_weight=weight)
     np.testing.assert_array_equal(labels, weighted.labels_)

@@ -225,8 +225,9 @@ class Gaussian(Emission):
         for k, (ratio, variance) in enumerate(zip(*self._thinness(params, total), strict=True)):
             if ratio < 1e-3 and (counts[k] < counts.sum() / (2 * len(counts)) or variance * counts[k] <= floor[k]):
                 return (
-                    f"component {k} has collapsed onto {counts[k]:.4g} rows that hardly differ; its "
-                    "likelihood measures reg_covar, not the data: use fewer components, a simpler covariance_type or a larger reg_covar"
+                    f"component {k} has collapsed onto {counts[k]:.4g} rows that hardly differ: its likelihood "
+                    "measures reg_covar, not the data; use fewer components, a simpler covariance_type or a larger "
+                    "reg_covar"
                 )
         return None
 
@@ -285,7 +286,8 @@ class _Correlated(Gaussian):
             involved = np.flatnonzero(varies)[np.abs(null).max(axis=1) > 1e-3]
             warnings.warn(
                 f"columns {_listed(involved)} are collinear (rank {len(deviations) - null.shape[1]} of "
-                f"{len(deviations)}): covariances are singular but for reg_covar; drop columns, or use covariance_type='diag'",
+                f"{len(deviations)}): covariances are singular but for reg_covar; drop columns, or use "
+                "covariance_type='diag'",
                 DataWarning,
                 stacklevel=4,
             )

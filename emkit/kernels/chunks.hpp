@@ -70,7 +70,7 @@ template <class T> struct Plan {
     int chunk;    // rows, a multiple of every strip
     Size stride;  // one cache line more, so that columns do not compete for the same cache sets
     Plan(Size n, Size d, Size K) {
-        constexpr Size strip = 96, cache = EMKIT_CACHE * 1024 / sizeof(T);
+        constexpr Size strip = 96, cache = 256 * 1024 / sizeof(T);
         const Size wanted = std::min<Size>(cache / (2 * d + K) / strip * strip, 768);
         chunk = int(std::max(strip, std::min(wanted, (n + strip - 1) / strip * strip)));
         stride = chunk + 64 / sizeof(T);

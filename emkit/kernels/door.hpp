@@ -1,6 +1,10 @@
-// What the doors to Python have in common: the types of arrays that may enter, and checks of their shapes.
+// The door to Python: argument types, checks of every shape, results; generic over the law whose sums are wanted.
+//
+// nanobind checks type, order, number of dimensions and writability; what remains to be checked is how lengths relate.
 
 #pragma once
+
+#include "chunks.hpp"
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
@@ -11,11 +15,17 @@
 #include <vector>
 
 namespace nb = nanobind;
-using namespace nb::literals;
 
 namespace emkit {
 
 using Lengths = std::vector<size_t>;
+
+// Parameters and totals of one call, as the shapes receive them.
+struct Arguments {
+    Size K, d;
+    const double *log_weights, *means, *covariance;
+    double *firsts, *seconds;  // null in infer_*
+};
 
 using Matrix = nb::ndarray<nb::ro, nb::ndim<2>, nb::device::cpu>;
 using Weights = std::optional<nb::ndarray<const double, nb::ndim<1>, nb::device::cpu>>;
@@ -42,7 +52,95 @@ inline nb::ndarray<nb::numpy, double> zeros(const Lengths& shape) {
     return {data, shape.size(), shape.data(), nb::capsule(data, [](void* p) noexcept { delete[] static_cast<double*>(p); })};
 }
 
-// One definition for each source of kernels.
+template <template <class> class Law> struct Door {
+    using Covariance = Parameter<Law<double>::DIMENSIONS>;
+
+    // Every relation between the arguments that the loops rely on.
+    static Data check(const Matrix& X, const Weights& weight, const Parameter<1>& center, const Parameter<1>& scale,
+                      const Parameter<1>& log_weights, const Parameter<2>& means, const Covariance& covariance) {
+        if (X.dtype() != nb::dtype<double>() && X.dtype() != nb::dtype<float>())
+            throw nb::type_error("X must be float32 or float64");
+        const size_t n = X.shape(0), d = X.shape(1), K = means.shape(0);
+        if (d == 0 || K == 0) throw nb::value_error("at least one column and one component are needed");
+        check_shape("means", means, {K, d});
+        check_shape("center", center, {d});
+        check_shape("scale", scale, {d});
+        check_shape("log_weights", log_weights, {K});
+        check_shape(Law<double>::COVARIANCE, covariance, Law<double>::covariance_shape(K, d));
+        if (weight) check_shape("weight", *weight, {n});
+        return {X.data(), Size(n), Size(d), X.stride(0), X.stride(1), weight ? weight->data() : nullptr,
+                weight ? weight->stride(0) : 0, center.data(), scale.data()};
+    }
+
+    template <class Call> static void in_precision_of(const Matrix& X, Call call) {
+        nb::gil_scoped_release released;
+        if (X.dtype() == nb::dtype<double>()) call(double{});
+        else call(float{});
+    }
+
+    static nb::object expect(const Matrix& X, const Weights& weight, const Parameter<1>& center, const Parameter<1>& scale,
+                             const Parameter<1>& log_weights, const Parameter<2>& means, const Covariance& covariance) {
+        const Data data = check(X, weight, center, scale, log_weights, means, covariance);
+        const size_t K = means.shape(0), d = data.d;
+        const Lengths seconds_shape = Law<double>::seconds_shape(K, d);
+        auto counts = zeros({K}), firsts = zeros({K, d}), seconds = zeros(seconds_shape);
+        const Arguments arguments{Size(K), Size(d), log_weights.data(), means.data(), covariance.data(), firsts.data(), seconds.data()};
+        double loglik = 0.0;
+        in_precision_of(X, [&](auto zero) {
+            using T = decltype(zero);
+            Law<T> law(arguments, Plan<T>(data.n, d, K).stride);
+            loglik = emkit::expect<T>(data, K, law, counts.data());
+            law.finish();
+        });
+        if (seconds_shape.empty()) return nb::make_tuple(loglik, counts, firsts);
+        return nb::make_tuple(loglik, counts, firsts, seconds);
+    }
+
+    static void infer(const Matrix& X, const Parameter<1>& center, const Parameter<1>& scale, const Parameter<1>& log_weights,
+                      const Parameter<2>& means, const Covariance& covariance, const Output<double, 1>& log_density,
+                      const Output<double, 2>& responsibilities, const Output<Size, 1>& labels) {
+        const Data data = check(X, std::nullopt, center, scale, log_weights, means, covariance);
+        const size_t n = data.n, K = means.shape(0);
+        if (log_density) check_shape("log_density", *log_density, {n});
+        if (responsibilities) check_shape("responsibilities", *responsibilities, {n, K});
+        if (labels) check_shape("labels", *labels, {n});
+        const Posterior out{log_density ? log_density->data() : nullptr, responsibilities ? responsibilities->data() : nullptr,
+                            labels ? labels->data() : nullptr};
+        const Arguments arguments{Size(K), data.d, log_weights.data(), means.data(), covariance.data(), nullptr, nullptr};
+        in_precision_of(X, [&](auto zero) {
+            using T = decltype(zero);
+            Law<T> law(arguments, Plan<T>(data.n, data.d, K).stride);
+            emkit::infer<T>(data, K, law, out);
+        });
+    }
+
+    static void define(nb::module_& module, const std::string& name) {
+        const auto strict = [](const char* argument) { return nb::arg(argument).noconvert(); };  // never a silent copy
+        const auto optional = [](const char* argument) { return nb::arg(argument).noconvert().none(); };
+        module.def(("expect_" + name).c_str(), &expect, strict("X"), optional("weight"), strict("center"), strict("scale"),
+                   strict("log_weights"), strict("means"), strict(Law<double>::COVARIANCE));
+        module.def(("infer_" + name).c_str(), &infer, strict("X"), strict("center"), strict("scale"), strict("log_weights"),
+                   strict("means"), strict(Law<double>::COVARIANCE), optional("log_density"), optional("responsibilities"),
+                   optional("labels"));
+    }
+};
+
+// The x86-64 level of this processor: 2, 3 or 4; 0 on others.
+inline int processor_level() {
+#if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__)
+    __builtin_cpu_init();
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("bmi2")) return 2;
+    for (bool has : {__builtin_cpu_supports("avx512f") != 0, __builtin_cpu_supports("avx512bw") != 0,
+                     __builtin_cpu_supports("avx512cd") != 0, __builtin_cpu_supports("avx512dq") != 0,
+                     __builtin_cpu_supports("avx512vl") != 0})
+        if (!has) return 3;
+    return 4;
+#else
+    return 0;
+#endif
+}
+
+// The other sources of kernels, each with its own definitions.
 void define_missing(nb::module_& module);
 
 }  // namespace emkit

@@ -1,84 +1,12 @@
 // Gaussian mixtures: the kernels specified in reference.py, for four shapes of covariance.
 
-#include "chunks.hpp"
 #include "door.hpp"
+#include "triangle.hpp"
 
 namespace emkit {
 namespace {
 
 constexpr double LOG_2PI = 1.8378770664093454836;
-
-// Parameters and totals of one call, as the shapes receive them.
-struct Arguments {
-    Size K, d;
-    const double *log_weights, *means, *covariance;
-    double *firsts, *seconds;  // null in infer_*
-};
-
-// Triangular products -------------------------------------------------------------------------------------------------
-
-// x in T, and neither 0 nor infinite.
-template <class T> T rounded(double x) {
-    using Limits = std::numeric_limits<T>;
-    return T(std::min(std::max(x, double(Limits::min())), double(Limits::max())));
-}
-
-// Inverse of a lower Cholesky factor. Its determinant is that of its elements rounded to T: the log-likelihood is then
-// exactly that of parameters nearby, which near an optimum differs by the square of the rounding only. The same is done
-// for the other shapes.
-template <class T> double invert(const double* cholesky, Size d, double* inverse) {
-    double log_determinant = 0.0;
-    for (Size i = 0; i < d; ++i) {
-        double* row = inverse + i * d;
-        const double* c = cholesky + i * d;
-        for (Size k = 0; k < i; ++k)
-            for (Size j = 0; j <= k; ++j) row[j] -= c[k] * inverse[k * d + j];
-        for (Size j = 0; j < i; ++j) row[j] /= c[i];
-        row[i] = 1.0 / c[i];
-        log_determinant += std::log(double(rounded<T>(row[i])));
-    }
-    return log_determinant;
-}
-
-// Lower triangular matrices are kept in panels of 4 outputs, column by column, so that a micro-kernel reads them in order.
-template <class F> EMKIT_INLINE inline void for_each_panel(Size d, F f) {
-    for (Size i = 0; i < d; i += 4) f(i, int(std::min<Size>(4, d - i)));
-}
-
-Size panels_size(Size d) {
-    Size size = 0;
-    for_each_panel(d, [&](Size i, int height) { size += height * (i + height); });
-    return size;
-}
-
-template <class T> void to_panels(const double* triangle, Size d, T* panels) {
-    for_each_panel(d, [&](Size i, int height) {
-        for (Size j = 0; j < i + height; ++j)
-            for (int p = 0; p < height; ++p) *panels++ = j <= i + p ? T(triangle[(i + p) * d + j]) : T(0);
-    });
-}
-
-// y = L x for one strip of rows; x (d, STRIP vectors) is contiguous. Each vector of y goes to use(output, v, y).
-template <class T, class Use> EMKIT_INLINE inline void multiply(const T* L, const T* x, Size d, Use use) {
-    constexpr int N = LANES<T>;
-    for_each_panel(d, [&](Size i, int height) EMKIT_INLINE {
-        with_size(height, [&](auto height_) EMKIT_INLINE {
-            constexpr int P = decltype(height_)::value;
-            Vec<T> y[P][STRIP];
-            clear<T>(y);
-            const T* l = L;
-            for (Size j = 0; j < i + P; ++j, l += P) {
-                Vec<T> column[STRIP];
-                EMKIT_UNROLL for (int v = 0; v < STRIP; ++v) column[v] = load(x + (j * STRIP + v) * N);
-                EMKIT_UNROLL for (int p = 0; p < P; ++p)
-                    EMKIT_UNROLL for (int v = 0; v < STRIP; ++v) y[p][v] += l[p] * column[v];
-            }
-            L = l;
-            EMKIT_UNROLL for (int p = 0; p < P; ++p)
-                EMKIT_UNROLL for (int v = 0; v < STRIP; ++v) use(i + p, v, y[p][v]);
-        });
-    });
-}
 
 template <class T> void convert(const double* from, Size size, T* to) {
     for (Size i = 0; i < size; ++i) to[i] = T(from[i]);
@@ -147,13 +75,16 @@ template <class T> class Full {
             });
         });
         for_each_panel(d, [&](Size i, int height) EMKIT_INLINE {
-            for (Size j = 0; j < i + height; j += 3)
+            const Size columns = i + height, tiles = (columns + 2) / 3, wide = 3 * (columns - 2 * tiles);
+            for (Size j = 0, width; j < columns; j += width) {
+                width = std::min<Size>(j < wide ? 3 : 2, columns - j);
                 with_size(height, [&](auto height_) EMKIT_INLINE {
-                    with_size(int(std::min<Size>(3, i + height - j)), [&](auto width_) EMKIT_INLINE {
+                    with_size(int(width), [&](auto width_) EMKIT_INLINE {
                         constexpr int P = decltype(height_)::value, Q = std::min(3, decltype(width_)::value);
                         rank_update<P, Q>(y + i * rows.stride, y + j * rows.stride, rows, unit, second + i * d + j);
                     });
                 });
+            }
         });
     }
 
@@ -394,96 +325,6 @@ template <class T> class Spherical {
     Buffer<double> constants;
     Buffer<T> means, halves;
 };
-
-// The door to Python --------------------------------------------------------------------------------------------------
-
-template <template <class> class Law> struct Door {
-    using Covariance = Parameter<Law<double>::DIMENSIONS>;
-
-    // Every relation between the arguments that the loops rely on.
-    static Data check(const Matrix& X, const Weights& weight, const Parameter<1>& center, const Parameter<1>& scale,
-                      const Parameter<1>& log_weights, const Parameter<2>& means, const Covariance& covariance) {
-        if (X.dtype() != nb::dtype<double>() && X.dtype() != nb::dtype<float>())
-            throw nb::type_error("X must be float32 or float64");
-        const size_t n = X.shape(0), d = X.shape(1), K = means.shape(0);
-        if (d == 0 || K == 0) throw nb::value_error("at least one column and one component are needed");
-        check_shape("means", means, {K, d});
-        check_shape("center", center, {d});
-        check_shape("scale", scale, {d});
-        check_shape("log_weights", log_weights, {K});
-        check_shape(Law<double>::COVARIANCE, covariance, Law<double>::covariance_shape(K, d));
-        if (weight) check_shape("weight", *weight, {n});
-        return {X.data(), Size(n), Size(d), X.stride(0), X.stride(1), weight ? weight->data() : nullptr,
-                weight ? weight->stride(0) : 0, center.data(), scale.data()};
-    }
-
-    template <class Call> static void in_precision_of(const Matrix& X, Call call) {
-        nb::gil_scoped_release released;
-        if (X.dtype() == nb::dtype<double>()) call(double{});
-        else call(float{});
-    }
-
-    static nb::object expect(const Matrix& X, const Weights& weight, const Parameter<1>& center, const Parameter<1>& scale,
-                             const Parameter<1>& log_weights, const Parameter<2>& means, const Covariance& covariance) {
-        const Data data = check(X, weight, center, scale, log_weights, means, covariance);
-        const size_t K = means.shape(0), d = data.d;
-        const Lengths seconds_shape = Law<double>::seconds_shape(K, d);
-        auto counts = zeros({K}), firsts = zeros({K, d}), seconds = zeros(seconds_shape);
-        const Arguments arguments{Size(K), Size(d), log_weights.data(), means.data(), covariance.data(), firsts.data(), seconds.data()};
-        double loglik = 0.0;
-        in_precision_of(X, [&](auto zero) {
-            using T = decltype(zero);
-            Law<T> law(arguments, Plan<T>(data.n, d, K).stride);
-            loglik = emkit::expect<T>(data, K, law, counts.data());
-            law.finish();
-        });
-        if (seconds_shape.empty()) return nb::make_tuple(loglik, counts, firsts);
-        return nb::make_tuple(loglik, counts, firsts, seconds);
-    }
-
-    static void infer(const Matrix& X, const Parameter<1>& center, const Parameter<1>& scale, const Parameter<1>& log_weights,
-                      const Parameter<2>& means, const Covariance& covariance, const Output<double, 1>& log_density,
-                      const Output<double, 2>& responsibilities, const Output<Size, 1>& labels) {
-        const Data data = check(X, std::nullopt, center, scale, log_weights, means, covariance);
-        const size_t n = data.n, K = means.shape(0);
-        if (log_density) check_shape("log_density", *log_density, {n});
-        if (responsibilities) check_shape("responsibilities", *responsibilities, {n, K});
-        if (labels) check_shape("labels", *labels, {n});
-        const Posterior out{log_density ? log_density->data() : nullptr, responsibilities ? responsibilities->data() : nullptr,
-                            labels ? labels->data() : nullptr};
-        const Arguments arguments{Size(K), data.d, log_weights.data(), means.data(), covariance.data(), nullptr, nullptr};
-        in_precision_of(X, [&](auto zero) {
-            using T = decltype(zero);
-            Law<T> law(arguments, Plan<T>(data.n, data.d, K).stride);
-            emkit::infer<T>(data, K, law, out);
-        });
-    }
-
-    static void define(nb::module_& module, const std::string& name) {
-        const auto strict = [](const char* argument) { return nb::arg(argument).noconvert(); };  // never a silent copy
-        const auto optional = [](const char* argument) { return nb::arg(argument).noconvert().none(); };
-        module.def(("expect_" + name).c_str(), &expect, strict("X"), optional("weight"), strict("center"), strict("scale"),
-                   strict("log_weights"), strict("means"), strict(Law<double>::COVARIANCE));
-        module.def(("infer_" + name).c_str(), &infer, strict("X"), strict("center"), strict("scale"), strict("log_weights"),
-                   strict("means"), strict(Law<double>::COVARIANCE), optional("log_density"), optional("responsibilities"),
-                   optional("labels"));
-    }
-};
-
-// The x86-64 level of this processor: 2, 3 or 4; 0 on others.
-int processor_level() {
-#if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__)
-    __builtin_cpu_init();
-    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("bmi2")) return 2;
-    for (bool has : {__builtin_cpu_supports("avx512f") != 0, __builtin_cpu_supports("avx512bw") != 0,
-                     __builtin_cpu_supports("avx512cd") != 0, __builtin_cpu_supports("avx512dq") != 0,
-                     __builtin_cpu_supports("avx512vl") != 0})
-        if (!has) return 3;
-    return 4;
-#else
-    return 0;
-#endif
-}
 
 }  // namespace
 }  // namespace emkit
