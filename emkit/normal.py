@@ -305,7 +305,10 @@ def inverse(cholesky: Array) -> Array:
     lower, info = lapack.dpotri(cholesky, lower=1)
     if info:
         raise Degenerate("the covariance is singular")
-    return np.asarray(np.tril(lower) + np.tril(lower, -1).T)
+    # The upper triangle is that of the factor: zeros.
+    whole = lower + lower.T
+    np.einsum("ii->i", whole)[...] *= 0.5
+    return np.ascontiguousarray(whole)
 
 
 def factor(covariance: Array) -> Array:

@@ -15,9 +15,14 @@ constexpr int N = LANES<double>;
 Size padded(Size size) { return (size + N - 1) / N * N; }
 
 double dot(const double* a, const double* b, Size size) {
-    Vec<double> total{};
-    for (Size j = 0; j < size; j += N) total += load(a + j) * load(b + j);
-    return sum<double>(total);
+    Vec<double> total{}, other{};  // two sums, so that one addition need not wait for the last
+    Size j = 0;
+    for (; j + N < size; j += 2 * N) {
+        total += load(a + j) * load(b + j);
+        other += load(a + j + N) * load(b + j + N);
+    }
+    if (j < size) total += load(a + j) * load(b + j);
+    return sum<double>(total + other);
 }
 
 Vec<double> square_root(Vec<double> v) {
