@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.parallel import Parallel, delayed
 
-from ._accelerate import Accelerator, Plain
+from ._accelerate import Accelerator
 from ._charts import pack, unpack
 from ._executors import Run, one_blas_thread, serial, workers
 from ._model import Ascent, Data, Degenerate, Model, Params, Rounding, Stats, add
@@ -177,6 +177,19 @@ def _try(model: Model, blocks: Sequence[Data], point: Params, run: Run[Stats]) -
         return str(error)
 
 
+def walk(model: Model, blocks: Sequence[Data], params: Params, *, n_steps: int, run: Run[Stats] = serial) -> Ascent:
+    """Take a few plain steps, to see where they lead; the objective is that of the point before the last."""
+    taken, status, reason = 0, "outrun", ""
+    turn = step(model, blocks, params, run=run)
+    try:
+        for taken in range(1, n_steps):  # noqa: B007
+            turn = step(model, blocks, turn.image, run=run)
+    except KeyboardInterrupt:
+        status, reason = "stopped", "interrupted"
+    ending = (np.array([turn.objective]), taken + 1, np.nan, np.inf, status, reason)
+    return Ascent(turn.image, turn.stats, turn.objective, turn.loglik, *ending)
+
+
 class Search(NamedTuple):
     """The best climb, and what became of every start."""
 
@@ -188,7 +201,7 @@ class Search(NamedTuple):
 _IDLE = 5
 # The race: how many start, how many EM steps each rung gives them before the lower half drops out, how many climb to
 # the end.
-_RACERS, _RUNGS, _FINALISTS = 12, (3, 6), 3
+_RACERS, _RUNGS, _FINALISTS = 12, (2, 4), 3
 # A climb that takes longer than this, in seconds, is worth the price (some 20 ms) of handing the next ones to other
 # workers.
 _WORTH_SHARING = 0.1
@@ -232,7 +245,7 @@ def search(
             starts, interrupted = _race(model, model.split(sketch), starts, restarts, n_workers)
         if interrupted:  # one step on all the data, so that what is returned has an objective
             climbing["max_iter"] = 1
-        outcomes = _climb_all(model, blocks, starts, n_workers, **climbing)
+        outcomes = _from_each(starts, climb, model, blocks, n_workers, **climbing)
     restarts.extend(_fate(index, outcome) for index, outcome in outcomes.items())
     best: Ascent | None = None
     for outcome in outcomes.values():
@@ -252,23 +265,28 @@ def _race(
 ) -> tuple[dict[int, Params], bool]:
     """Successive halving: the finalists, and whether the user interrupted; those that drop out are recorded."""
     for n_steps in _RUNGS:
-        outcomes = _climb_all(model, blocks, starts, n_workers, tol=0.0, max_iter=n_steps, accelerate=Plain)
+        outcomes = _from_each(starts, walk, model, blocks, n_workers, n_steps=n_steps)
         running = {index: outcome for index, outcome in outcomes.items() if isinstance(outcome, Ascent)}
         order = sorted(running, key=lambda index: running[index].objective)
         interrupted = any(map(_stopped, outcomes.values()))
         places = 1 if interrupted else max(_FINALISTS, len(order) // 2)
         restarts += [_fate(index, outcome) for index, outcome in outcomes.items() if index not in running]
-        restarts += [_fate(index, running[index]) | {"status": "outrun", "reason": ""} for index in order[:-places]]
+        restarts += [_fate(index, running[index]) for index in order[:-places]]
         starts = {index: running[index].params for index in sorted(order[-places:])}
         if interrupted:
             break
     return starts, interrupted
 
 
-def _climb_all(
-    model: Model, blocks: Sequence[Data], starts: dict[int, Params], n_workers: int, **climbing: Any
+def _from_each(
+    starts: dict[int, Params],
+    move: Callable[..., Ascent],
+    model: Model,
+    blocks: Sequence[Data],
+    n_workers: int,
+    **how: Any,
 ) -> dict[int, Ascent | Exception]:
-    """Climb from every start: the first with its blocks over the workers, the others side by side if that pays."""
+    """Move from every start: the first with its blocks over the workers, the others side by side if that pays."""
     outcomes: dict[int, Ascent | Exception] = {}
     seconds = 0.0
     with workers(min(n_workers, len(blocks))) as run:
@@ -276,7 +294,7 @@ def _climb_all(
             if n_workers > 1 and seconds > _WORTH_SHARING:
                 break
             began = perf_counter()
-            outcomes[index] = _attempt(model, blocks, start, run=run, **climbing)
+            outcomes[index] = _attempt(move, model, blocks, start, run=run, **how)
             seconds = perf_counter() - began
             if _stopped(outcomes[index]):
                 return outcomes
@@ -284,16 +302,16 @@ def _climb_all(
     if rest:
         parallel = Parallel(n_jobs=n_workers, prefer="threads")
         try:
-            found = parallel(delayed(_attempt)(model, blocks, starts[index], **climbing) for index in rest)
+            found = parallel(delayed(_attempt)(move, model, blocks, starts[index], **how) for index in rest)
         except KeyboardInterrupt:  # what is finished is kept
             found = [Degenerate("interrupted") for _ in rest]
         outcomes.update(zip(rest, found, strict=True))
     return outcomes
 
 
-def _attempt(model: Model, blocks: Sequence[Data], params: Params, **climbing: Any) -> Ascent | Exception:
+def _attempt(move: Callable[..., Ascent], *where: Any, **how: Any) -> Ascent | Exception:
     try:
-        return climb(model, blocks, params, **climbing)
+        return move(*where, **how)
     except (Degenerate, np.linalg.LinAlgError) as error:
         return error
 

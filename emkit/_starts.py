@@ -63,9 +63,9 @@ def random_seeds(points: Array, weight: Array, k: int, rng: np.random.Generator)
 
 
 def _draw(mass: Array, rng: np.random.Generator) -> int:
-    cumulative = np.cumsum(mass)
-    index = int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))
-    return min(index, int(np.flatnonzero(mass)[-1]))
+    cumulative = mass.cumsum()
+    index = int(cumulative.searchsorted(rng.random() * cumulative[-1], side="right"))
+    return index if index < len(mass) else int(np.flatnonzero(mass)[-1])
 
 
 def partition(points: Array, centres: Array) -> Array:

@@ -114,8 +114,7 @@ class Mixture(Model):
 
     def infer(self, params: Parts, data: Rows, out: Posterior) -> None:
         """Fill what is wanted."""
-        with np.errstate(divide="ignore"):
-            self.law.infer(np.log(params.weights), params.law, data, *out)
+        self.law.infer(_log(params.weights), params.law, data, *out)
 
     def _cuts(self, data: Rows) -> list[slice]:
         return cuts(len(data.X), data.X.shape[1] * self.k)
@@ -156,6 +155,8 @@ class Mixture(Model):
 
     def _impose(self, params: Parts, data: Rows) -> Parts:
         """Replace what the user gave; iteration 0 uses exactly that."""
+        if self.given == NOTHING_GIVEN:
+            return params
         outside = self.restore(params, data)
         weights, law = outside
         means = law.means if self.given.means is None else self.given.means
@@ -167,9 +168,7 @@ class Mixture(Model):
 
     def expect(self, params: Parts, data: Rows) -> Totals:
         """E-step, fused with the law's sums."""
-        with np.errstate(divide="ignore"):
-            log_weights = np.log(params.weights)  # a weight of 0 switches its component off
-        sums = self.law.expect(log_weights, params.law, data)
+        sums = self.law.expect(_log(params.weights), params.law, data)
         return Totals(sums.loglik, sums)
 
     def maximize(self, stats: Totals, params: Parts) -> Parts:
@@ -236,6 +235,14 @@ class Mixture(Model):
     def count(self, k: int, d: int) -> int:
         """Free parameters of ``k`` components of ``d`` columns."""
         return k - 1 + k * d + self.law.n_parameters(k, d)
+
+
+def _log(weights: Array) -> Array:
+    """Logarithms; a weight of 0 switches its component off."""
+    if weights.all():
+        return np.asarray(np.log(weights))
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log(weights))
 
 
 def _check_values(given: Given, law: Gaussian) -> None:

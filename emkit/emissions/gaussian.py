@@ -23,6 +23,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import lapack
 
 from .. import kernels
 from .._blocks import Rows, moments, scatter
@@ -47,9 +48,9 @@ class Sums(NamedTuple):
     """Expected sufficient statistics; the first field is the log-likelihood."""
 
     loglik: Any
-    counts: Array  # (k,)
-    firsts: Array  # (k, d)
-    seconds: Array  # as ``spread``, symmetric; tied: the scatter of all rows about 0
+    counts: Any  # (k,)
+    firsts: Any  # (k, d)
+    seconds: Any  # as ``spread``, symmetric; tied: the scatter of all rows about 0
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Gaussian(Emission):
 
     @abstractmethod
     def prior(self, params: Gaussians) -> Sums:
-        """Scatter of the imaginary rows, and the log prior."""
+        """Scatter of the imaginary rows, the same for every component, and the log prior."""
 
     @abstractmethod
     def covariances(self, params: Gaussians) -> Array:
@@ -195,12 +196,14 @@ class Gaussian(Emission):
     def maximize(self, stats: Sums, params: Gaussians) -> Gaussians:
         """Weighted means and covariances; a component without rows keeps those it has."""
         occupied = stats.counts > _EMPTY
+        if occupied.all():
+            delta = stats.firsts / stats.counts[:, None]
+            return Gaussians(params.means + delta, self._spread(stats, params.means + delta, stats.counts, delta))
         counts = np.where(occupied, stats.counts, 1.0)
         delta = np.where(occupied[:, None], stats.firsts, 0.0) / counts[:, None]
         spread = self._spread(stats, params.means + delta, counts, delta)
-        if occupied.all() or spread.shape[:1] != occupied.shape:
-            return Gaussians(params.means + delta, spread)
-        spread[~occupied] = params.spread[~occupied]
+        if spread.shape[:1] == occupied.shape:
+            spread[~occupied] = params.spread[~occupied]
         return Gaussians(params.means + delta, spread)
 
     @abstractmethod
@@ -326,7 +329,9 @@ class _Correlated(Gaussian):
         return upper @ np.swapaxes(upper, -1, -2), upper
 
     def _log_prior(self, params: Gaussians) -> float:
-        return -0.5 * self.reg_covar * float(np.square(np.linalg.inv(params.spread)).sum())
+        factors = params.spread.reshape(-1, *params.spread.shape[-2:])
+        inverses = (lapack.dtrtri(factor.T)[0] for factor in factors)  # upper triangles, in LAPACK's own order
+        return -0.5 * self.reg_covar * sum(float(np.vdot(inverse, inverse)) for inverse in inverses)
 
 
 class Full(_Correlated):
@@ -336,9 +341,7 @@ class Full(_Correlated):
 
     def prior(self, params: Gaussians) -> Sums:
         """``B`` for every component."""
-        k, d = params.means.shape
-        scatter = np.broadcast_to(self.reg_covar * np.eye(d), (k, d, d))
-        return Sums(self._log_prior(params), np.zeros(k), np.zeros((k, d)), scatter)
+        return Sums(self._log_prior(params), 0.0, 0.0, self.reg_covar * np.eye(params.means.shape[1]))
 
     def _second(self, deviation: Array, resp: Array) -> Array:
         return (resp[:, None] * deviation).T @ deviation
@@ -394,8 +397,7 @@ class Tied(_Correlated):
 
     def prior(self, params: Gaussians) -> Sums:
         """``B`` once."""
-        k, d = params.means.shape
-        return Sums(self._log_prior(params), np.zeros(k), np.zeros((k, d)), self.reg_covar * np.eye(d))
+        return Sums(self._log_prior(params), 0.0, 0.0, self.reg_covar * np.eye(params.means.shape[1]))
 
     def summarize(self, params: Gaussians, rows: Rows, resp: Array) -> Sums:
         """Sums for given responsibilities (n, k), weights included."""
@@ -481,8 +483,7 @@ class Diagonal(_Uncorrelated):
     def prior(self, params: Gaussians) -> Sums:
         """``B`` for every component."""
         log_prior = -0.5 * self.reg_covar * float((1.0 / params.spread).sum())
-        k, d = params.means.shape
-        return Sums(log_prior, np.zeros(k), np.zeros((k, d)), np.full((k, d), self.reg_covar))
+        return Sums(log_prior, 0.0, 0.0, self.reg_covar)
 
     def _second(self, deviation: Array, resp: Array) -> Array:
         return np.asarray(resp @ deviation**2)
@@ -526,9 +527,9 @@ class Spherical(_Uncorrelated):
 
     def prior(self, params: Gaussians) -> Sums:
         """The trace of ``B`` for every component."""
-        k, d = params.means.shape
+        d = params.means.shape[1]
         log_prior = -0.5 * self.reg_covar * d * float((1.0 / params.spread).sum())
-        return Sums(log_prior, np.zeros(k), np.zeros((k, d)), np.full(k, self.reg_covar * d))
+        return Sums(log_prior, 0.0, 0.0, self.reg_covar * d)
 
     def _second(self, deviation: Array, resp: Array) -> Array:
         return np.asarray(resp @ np.square(deviation).sum(axis=1))
