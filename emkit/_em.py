@@ -179,15 +179,16 @@ def _try(model: Model, blocks: Sequence[Data], point: Params, run: Run[Stats]) -
 
 def walk(model: Model, blocks: Sequence[Data], params: Params, *, n_steps: int, run: Run[Stats] = serial) -> Ascent:
     """Take a few plain steps, to see where they lead; the objective is that of the point before the last."""
-    taken, status, reason = 0, "outrun", ""
+    status, reason, taken = "outrun", "", 0
     turn = step(model, blocks, params, run=run)
     try:
-        for taken in range(1, n_steps):  # noqa: B007
-            turn = step(model, blocks, turn.image, run=run)
+        while (taken := taken + 1) < n_steps:
+            params, turn = turn.image, step(model, blocks, turn.image, run=run)
+        params = turn.image
     except KeyboardInterrupt:
         status, reason = "stopped", "interrupted"
-    ending = (np.array([turn.objective]), taken + 1, np.nan, np.inf, status, reason)
-    return Ascent(turn.image, turn.stats, turn.objective, turn.loglik, *ending)
+    ending = (np.array([turn.objective]), taken, np.nan, np.inf, status, reason)
+    return Ascent(params, turn.stats, turn.objective, turn.loglik, *ending)
 
 
 class Search(NamedTuple):
@@ -249,7 +250,7 @@ def search(
     restarts.extend(_fate(index, outcome) for index, outcome in outcomes.items())
     best: Ascent | None = None
     for outcome in outcomes.values():
-        if isinstance(outcome, Ascent) and (best is None or _better(outcome, best)):
+        if isinstance(outcome, Ascent) and (best is None or _better(outcome, best, climbing["tol"])):
             best = outcome
     restarts.sort(key=itemgetter("start"))
     if best is not None and interrupted:
@@ -334,8 +335,8 @@ def _equal(one: Any, other: Any) -> bool:
     return np.array_equal(one, other)
 
 
-def _better(one: Ascent, other: Ascent) -> bool:
-    """Whether a later climb beats an earlier one: regular before degenerate, then higher by more than rounding."""
+def _better(one: Ascent, other: Ascent, tol: float) -> bool:
+    """Whether a later climb beats an earlier one: regular before degenerate, then higher than by what ``tol`` left."""
     if (one.status == "degenerate") != (other.status == "degenerate"):
         return other.status == "degenerate"
-    return one.objective > other.objective + 1e-9 * abs(other.objective)
+    return one.objective > other.objective + tol

@@ -58,6 +58,10 @@ class Given(NamedTuple):
     means: Array | None = None
     precisions: Array | None = None
 
+    def any(self) -> bool:
+        """Whether anything was given."""
+        return any(value is not None for value in self)
+
 
 NOTHING_GIVEN = Given()
 
@@ -155,7 +159,7 @@ class Mixture(Model):
 
     def _impose(self, params: Parts, data: Rows) -> Parts:
         """Replace what the user gave; iteration 0 uses exactly that."""
-        if self.given == NOTHING_GIVEN:
+        if not self.given.any():
             return params
         outside = self.restore(params, data)
         weights, law = outside
@@ -195,7 +199,7 @@ class Mixture(Model):
 
     def canonical(self, params: Parts) -> Parts:
         """Order components by their means, the first column first, unless starting values gave them places."""
-        if any(value is not None for value in self.given):
+        if self.given.any():
             return params
         return self.take(params, np.lexsort(params.law.means.T[::-1]))
 
