@@ -1,6 +1,8 @@
 """emkit: expectation-maximisation for people who use scikit-learn."""
 
 from ._show_versions import __version__, show_versions
+from .imputer import EMImputer
 from .mixture import EMGaussianMixture
+from .pooling import pool
 
-__all__ = ["EMGaussianMixture", "__version__", "show_versions"]
+__all__ = ["EMGaussianMixture", "EMImputer", "__version__", "pool", "show_versions"]

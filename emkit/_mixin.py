@@ -21,7 +21,7 @@ from sklearn.utils.validation import check_is_fitted
 from ._accelerate import ACCELERATORS
 from ._em import FitFailedError, Search, Watch, search
 from ._executors import count_workers, one_blas_thread, workers
-from ._model import Model, Params
+from ._model import Data, Model, Params
 from ._validation import (
     FLAG,
     NOTHING,
@@ -50,7 +50,7 @@ class EMMixin:
 
     tol: float
     max_iter: int
-    n_init: int | Literal["auto"]
+    n_init: int | Literal["auto"] = 1  # families with one start do not offer it
     acceleration: str | None
     warm_start: bool
     n_jobs: int | None
@@ -83,6 +83,10 @@ class EMMixin:
     def _recall(self) -> Params:
         """Give back the parameters in the user's units, from the fitted attributes."""
 
+    def _check_rows(self, X: Any, *, reset: bool) -> Array:
+        """Turn what the user hands in into rows of floats; with ``reset`` also learn their number and names."""
+        return check_rows(self, X, reset=reset)
+
     def _check_start(self, X: Array) -> None:
         """Refuse starting values that do not fit the data, and data too few for the model."""
 
@@ -113,6 +117,12 @@ class EMMixin:
         ValueError
             For parameters, cells, weights or starting values that cannot be used; the message names them.
         """
+        with one_blas_thread():
+            self._estimate(X, sample_weight)
+        return self
+
+    def _estimate(self, X: Any, sample_weight: Any) -> tuple[Array, Data]:
+        """Fit; return the checked rows and what the model made of them."""
         check_parameters(self, self._rules)
         warm = self.warm_start and hasattr(self, "status_")
         if warm and np.shape(X)[1:] not in ((), (self.n_features_in_,)):
@@ -120,32 +130,43 @@ class EMMixin:
                 f"X has {np.shape(X)[1]} features, but warm_start=True continues a fit with {self.n_features_in_}; "
                 "set warm_start=False"
             )
-        X = check_rows(self, X, reset=True)
+        X = self._check_rows(X, reset=True)
         weight = check_weight(sample_weight, len(X))
         self._check_start(X)
         model = self._model()
         data = model.prepare(X, weight)
+        model = model.calibrate(data)
+        first = model.standardize(self._recall(), data) if warm else None
         try:
-            found = search(
-                model,
-                data,
-                n_init=self.n_init,
-                seed=spawn(self.random_state),
-                n_workers=count_workers(self.n_jobs),
-                first=model.standardize(self._recall(), data) if warm else None,
-                tol=self.tol,
-                max_iter=self.max_iter,
-                accelerate=ACCELERATORS[self.acceleration],
-                watch=self._watch(),
-            )
+            found = self._search(model, data, first)
+            reason = found.best.reason if found.best.status == "degenerate" else ""
         except FitFailedError as error:
-            raise ValueError(f"{type(self).__name__}: {error}") from error
-        self._record(found)
+            found, reason = None, str(error)
+        rescue = model.rescue(data, reason) if reason else None
+        if rescue is not None:
+            model, found = rescue, self._search(rescue, data, None)
+        if found is None:
+            raise ValueError(f"{type(self).__name__}: {reason}")
+        self._record(found, model)
         self.lower_bounds_ = self.history_ / (len(X) if weight is None else weight.sum())
         params = model.restore(found.best.params, data)
         self._publish(self._settle(params if warm else model.canonical(params), X))
         self._announce(found)
-        return self
+        return X, data
+
+    def _search(self, model: Model, data: Data, first: Params | None) -> Search:
+        return search(
+            model,
+            data,
+            n_init=self.n_init,
+            seed=spawn(self.random_state),
+            n_workers=count_workers(self.n_jobs),
+            first=first,
+            tol=self.tol,
+            max_iter=self.max_iter,
+            accelerate=ACCELERATORS[self.acceleration],
+            watch=self._watch(),
+        )
 
     def _watch(self) -> Watch | None:
         if not self.verbose:
@@ -157,7 +178,7 @@ class EMMixin:
 
         return report
 
-    def _record(self, found: Search) -> None:
+    def _record(self, found: Search, model: Model) -> None:
         best = found.best
         self.log_likelihood_ = best.loglik
         self.objective_ = best.objective
@@ -173,13 +194,13 @@ class EMMixin:
         if not self.converged_:
             remedy = _REMEDY[self.status_].format(gap=self.gap_)
             message = f"{type(self).__name__} did not converge ({self.status_}): {found.best.reason}"
-            warnings.warn(f"{message}; {remedy}" if remedy else message, ConvergenceWarning, stacklevel=3)
+            warnings.warn(f"{message}; {remedy}" if remedy else message, ConvergenceWarning, stacklevel=4)
         failed = [row for row in found.restarts if row["status"] == "failed"]
         if failed:
             warnings.warn(
                 f"{len(failed)} of {len(found.restarts)} starts failed and were passed over; restarts_ says why",
                 ConvergenceWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
 
     # After the fit ----------------------------------------------------------------------------------------------------
@@ -187,15 +208,18 @@ class EMMixin:
     def _infer(self, X: Any, *wanted: str) -> tuple[Array, ...]:
         """Check X, then let the model fill the wanted quantities of each row, over blocks and threads."""
         check_is_fitted(self)
-        return self._fill(check_rows(self, X, reset=False), self._recall(), *wanted)
+        return self._fill(self._check_rows(X, reset=False), self._recall(), *wanted)
 
     def _fill(self, X: Array, params: Params, *wanted: str) -> tuple[Array, ...]:
         model = self._model()
-        data = model.frame(params, X)
+        return self._spread(model, model.frame(params, X), params, *wanted)
+
+    def _spread(self, model: Model, data: Data, params: Params, *wanted: str) -> tuple[Array, ...]:
+        """Fill the wanted quantities of a frame, its portions spread over the workers."""
         inside = model.standardize(params, data)
         out = model.outputs(data, wanted)
         portions = model.portions(data, out)
-        with one_blas_thread(), workers(min(len(portions), count_workers(self.n_jobs))) as run:
+        with one_blas_thread(), workers(max(1, min(len(portions), count_workers(self.n_jobs)))) as run:
             for _ in run(lambda portion: model.infer(inside, *portion), portions):
                 pass
         return tuple(getattr(out, name) for name in wanted)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,6 +115,14 @@ class Model(ABC):
     def sketch(self, data: Data) -> Data:
         """Data of bounded size, in the same coordinates, on which starts are drawn and raced."""
         return data
+
+    def calibrate(self, data: Data) -> Self:
+        """Give the same model, its hyperparameters expressed in the coordinates of the data."""
+        return self
+
+    def rescue(self, data: Data, reason: str) -> Self | None:
+        """Give a more modest model when this one, for the ``reason`` given, has no regular maximum; None: none."""
+        return None
 
     def standardize(self, params: Params, data: Data) -> Params:
         """Convert the user's units to the coordinates of ``data``, in which all parameters above live."""

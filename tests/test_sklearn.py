@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from emkit import EMGaussianMixture
+from emkit import EMGaussianMixture, EMImputer
 
 CONFIGURATIONS = [
     EMGaussianMixture(),
@@ -22,6 +22,9 @@ CONFIGURATIONS = [
     EMGaussianMixture(covariance_type="diag", n_init=3),
     EMGaussianMixture(covariance_type="spherical", init_params="random_from_data"),
     EMGaussianMixture(3, init_params="kmeans", acceleration=None, n_jobs=2),
+    EMImputer(),
+    EMImputer(add_indicator=True, keep_empty_features=True, n_jobs=2),
+    EMImputer(prior="ridge", acceleration=None, min_value=-1e6, max_value=1e6),
 ]
 IRIS = load_iris().data
 

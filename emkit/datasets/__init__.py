@@ -1,4 +1,4 @@
-"""Small real data sets of the mixture literature, loaded like scikit-learn's own.
+"""Small real data sets of the literature on mixtures and missing data, loaded like scikit-learn's own.
 
 Every loader takes the same two keywords and returns the same Bunch; provenance and licence of each file are in
 ``README.md`` beside this one.
@@ -13,7 +13,20 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.utils import Bunch
 
-__all__ = ["load_banknote", "load_crabs", "load_diabetes_reaven_miller", "load_faithful", "load_galaxies"]
+__all__ = [
+    "load_africa",
+    "load_airquality",
+    "load_apple_crop",
+    "load_banknote",
+    "load_cement_missing",
+    "load_cholesterol",
+    "load_crabs",
+    "load_diabetes_reaven_miller",
+    "load_faithful",
+    "load_galaxies",
+    "load_marijuana",
+    "load_nhanes",
+]
 
 
 class _Table(NamedTuple):
@@ -55,6 +68,50 @@ _TABLES = {
         "Velocities, in km/s, of 82 galaxies of the Corona Borealis region "
         "(Postman, Huchra & Geller 1986; Roeder 1990, JASA 85:617). Value 78 is 26690 where the paper has 26960.",
     ),
+    "cement_missing": _Table(
+        ("x1", "x2", "x3", "x4", "y"),
+        (),
+        "Heat of hardening of 13 cements and their four components, holes in a monotone pattern "
+        "(Woods, Steinour & Starke 1932; holes of Little & Rubin 2002, p. 154).",
+    ),
+    "apple_crop": _Table(
+        ("size", "worms"),
+        (),
+        "Size of the apple crop, in hundreds of fruits, and percentage of wormy fruits of 18 trees; 6 missing "
+        "(Snedecor & Cochran, Statistical Methods; Little & Rubin 2002).",
+    ),
+    "cholesterol": _Table(
+        ("Y1", "Y2", "Y3"),
+        (),
+        "Serum cholesterol of 28 patients 2, 4 and 14 days after a heart attack; day 14 missing for 9 "
+        "(Ryan & Joiner 1994; Schafer 1997, Analysis of Incomplete Multivariate Data, chapter 5).",
+    ),
+    "marijuana": _Table(
+        ("Plac.15", "Low.15", "High.15", "Plac.90", "Low.90", "High.90"),
+        (),
+        "Change of heart rate of 9 subjects, 15 and 90 minutes after a placebo, a low and a high dose; 5 cells missing "
+        "(Weil, Zinberg & Nelson 1968, Science 162:1234; Schafer 1997, chapter 5).",
+    ),
+    "airquality": _Table(
+        ("Ozone", "Solar.R", "Wind", "Temp", "Month", "Day"),
+        (),
+        "Daily air quality in New York, May to September 1973: ozone (ppb), radiation (Langley), wind (mph), "
+        "temperature (F) "
+        "(Chambers, Cleveland, Kleiner & Tukey 1983, Graphical Methods for Data Analysis).",
+    ),
+    "nhanes": _Table(
+        ("age", "bmi", "hyp", "chl"),
+        (),
+        "Age group, body mass index, hypertension (1 no, 2 yes) and cholesterol of 25 people; 27 cells missing "
+        "(Schafer 1997, table 6.14).",
+    ),
+    "africa": _Table(
+        ("gdp_pc", "infl", "trade", "civlib", "population"),
+        (),
+        "Six African states from 1972 to 1991: product per head, inflation, trade, civil liberties, "
+        "population (Africa Research Program, Harvard University; Honaker, King & Blackwell 2011, Journal of "
+        "Statistical Software 45:7). The file has year and country too.",
+    ),
 }
 
 
@@ -64,7 +121,7 @@ def _load(name: str, return_X_y: bool, as_frame: bool) -> Any:
     path = Path(__file__).parent / "data" / f"{name}.csv"
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    data: Any = np.array([[float(row[column]) for column in features] for row in rows])
+    data: Any = np.array([[float(row[column] or "nan") for column in features] for row in rows])
     target: Any = None
     target_names = frame = None
     if classes:
@@ -214,3 +271,185 @@ def load_galaxies(*, return_X_y: bool = False, as_frame: bool = False) -> Any:
            [9350.]])
     """
     return _load("galaxies", return_X_y, as_frame)
+
+
+def load_cement_missing(*, return_X_y: bool = False, as_frame: bool = False) -> Any:
+    """Hald's cement with holes: 13 rows, 5 nearly collinear columns, monotone.
+
+    Parameters
+    ----------
+    return_X_y : bool, default=False
+        Return ``(data, None)`` instead of a Bunch: these rows have no class.
+    as_frame : bool, default=False
+        Return pandas objects instead of arrays.
+
+    Returns
+    -------
+    Bunch or tuple
+        ``data`` (13, 5) float64, NaN where a cell is missing; ``feature_names``, ``frame``, ``DESCR``,
+        ``filename``; ``target`` is None.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from emkit.datasets import load_cement_missing
+    >>> print(np.isnan(load_cement_missing().data).sum(), "missing cells")
+    15 missing cells
+    """
+    return _load("cement_missing", return_X_y, as_frame)
+
+
+def load_apple_crop(*, return_X_y: bool = False, as_frame: bool = False) -> Any:
+    """Apple trees: 18 rows, 2 columns, the second missing for the 6 largest crops.
+
+    Parameters
+    ----------
+    return_X_y : bool, default=False
+        Return ``(data, None)`` instead of a Bunch: these rows have no class.
+    as_frame : bool, default=False
+        Return pandas objects instead of arrays.
+
+    Returns
+    -------
+    Bunch or tuple
+        ``data`` (18, 2) float64, NaN where a cell is missing; ``feature_names``, ``frame``, ``DESCR``,
+        ``filename``; ``target`` is None.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from emkit.datasets import load_apple_crop
+    >>> print(np.isnan(load_apple_crop().data).sum(), "missing cells")
+    6 missing cells
+    """
+    return _load("apple_crop", return_X_y, as_frame)
+
+
+def load_cholesterol(*, return_X_y: bool = False, as_frame: bool = False) -> Any:
+    """Cholesterol after a heart attack: 28 rows, 3 columns, the last with holes.
+
+    Parameters
+    ----------
+    return_X_y : bool, default=False
+        Return ``(data, None)`` instead of a Bunch: these rows have no class.
+    as_frame : bool, default=False
+        Return pandas objects instead of arrays.
+
+    Returns
+    -------
+    Bunch or tuple
+        ``data`` (28, 3) float64, NaN where a cell is missing; ``feature_names``, ``frame``, ``DESCR``,
+        ``filename``; ``target`` is None.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from emkit.datasets import load_cholesterol
+    >>> print(np.isnan(load_cholesterol().data).sum(), "missing cells")
+    9 missing cells
+    """
+    return _load("cholesterol", return_X_y, as_frame)
+
+
+def load_marijuana(*, return_X_y: bool = False, as_frame: bool = False) -> Any:
+    """Change of heart rate: 9 rows, 6 columns; without a prior the likelihood has no maximum.
+
+    Parameters
+    ----------
+    return_X_y : bool, default=False
+        Return ``(data, None)`` instead of a Bunch: these rows have no class.
+    as_frame : bool, default=False
+        Return pandas objects instead of arrays.
+
+    Returns
+    -------
+    Bunch or tuple
+        ``data`` (9, 6) float64, NaN where a cell is missing; ``feature_names``, ``frame``, ``DESCR``,
+        ``filename``; ``target`` is None.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from emkit.datasets import load_marijuana
+    >>> print(np.isnan(load_marijuana().data).sum(), "missing cells")
+    5 missing cells
+    """
+    return _load("marijuana", return_X_y, as_frame)
+
+
+def load_airquality(*, return_X_y: bool = False, as_frame: bool = False) -> Any:
+    """New York air quality: 153 rows, 6 columns, ozone and radiation with holes.
+
+    Parameters
+    ----------
+    return_X_y : bool, default=False
+        Return ``(data, None)`` instead of a Bunch: these rows have no class.
+    as_frame : bool, default=False
+        Return pandas objects instead of arrays.
+
+    Returns
+    -------
+    Bunch or tuple
+        ``data`` (153, 6) float64, NaN where a cell is missing; ``feature_names``, ``frame``, ``DESCR``,
+        ``filename``; ``target`` is None.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from emkit.datasets import load_airquality
+    >>> print(np.isnan(load_airquality().data).sum(), "missing cells")
+    44 missing cells
+    """
+    return _load("airquality", return_X_y, as_frame)
+
+
+def load_nhanes(*, return_X_y: bool = False, as_frame: bool = False) -> Any:
+    """A health survey in miniature: 25 rows, 4 columns; 7 rows have one observed cell only.
+
+    Parameters
+    ----------
+    return_X_y : bool, default=False
+        Return ``(data, None)`` instead of a Bunch: these rows have no class.
+    as_frame : bool, default=False
+        Return pandas objects instead of arrays.
+
+    Returns
+    -------
+    Bunch or tuple
+        ``data`` (25, 4) float64, NaN where a cell is missing; ``feature_names``, ``frame``, ``DESCR``,
+        ``filename``; ``target`` is None.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from emkit.datasets import load_nhanes
+    >>> print(np.isnan(load_nhanes().data).sum(), "missing cells")
+    27 missing cells
+    """
+    return _load("nhanes", return_X_y, as_frame)
+
+
+def load_africa(*, return_X_y: bool = False, as_frame: bool = False) -> Any:
+    """Six African states: 120 rows, 5 columns whose variances differ by 14 orders of magnitude.
+
+    Parameters
+    ----------
+    return_X_y : bool, default=False
+        Return ``(data, None)`` instead of a Bunch: these rows have no class.
+    as_frame : bool, default=False
+        Return pandas objects instead of arrays.
+
+    Returns
+    -------
+    Bunch or tuple
+        ``data`` (120, 5) float64, NaN where a cell is missing; ``feature_names``, ``frame``, ``DESCR``,
+        ``filename``; ``target`` is None.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from emkit.datasets import load_africa
+    >>> print(np.isnan(load_africa().data).sum(), "missing cells")
+    7 missing cells
+    """
+    return _load("africa", return_X_y, as_frame)

@@ -16,12 +16,17 @@ from . import reference
 from .reference import (
     expect_diag,
     expect_full,
+    expect_missing,
     expect_spherical,
     expect_tied,
     infer_diag,
     infer_full,
+    infer_missing,
     infer_spherical,
     infer_tied,
+    moments_missing,
+    range_missing,
+    standardize_missing,
 )
 
 __all__ = [
@@ -29,13 +34,18 @@ __all__ = [
     "available",
     "expect_diag",
     "expect_full",
+    "expect_missing",
     "expect_spherical",
     "expect_tied",
     "infer_diag",
     "infer_full",
+    "infer_missing",
     "infer_spherical",
     "infer_tied",
     "load",
+    "moments_missing",
+    "range_missing",
+    "standardize_missing",
 ]
 
 _MODULES = {
@@ -95,5 +105,5 @@ def _choose() -> str:
 
 BUILD: str = _choose()
 for _name in __all__:
-    if _name.startswith(("expect_", "infer_")):
+    if hasattr(reference, _name):
         globals()[_name] = getattr(load(BUILD), _name)

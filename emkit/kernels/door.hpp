@@ -140,4 +140,7 @@ inline int processor_level() {
 #endif
 }
 
+// The other sources of kernels, each with its own definitions.
+void define_missing(nb::module_& module);
+
 }  // namespace emkit

@@ -338,5 +338,6 @@ DEFINE_MODULE(EMKIT_MODULE, module) {
     Door<Tied>::define(module, "tied");
     Door<Diag>::define(module, "diag");
     Door<Spherical>::define(module, "spherical");
+    define_missing(module);
     module.def("processor_level", &processor_level);
 }

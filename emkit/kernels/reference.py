@@ -30,6 +30,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .missing import expect_missing as expect_missing
+from .missing import infer_missing as infer_missing
+from .missing import moments_missing as moments_missing
+from .missing import range_missing as range_missing
+from .missing import standardize_missing as standardize_missing
+
 Array = NDArray[Any]
 LogJoint = Callable[[Array], Array]
 

@@ -1,0 +1,202 @@
+"""Rows with holes, sorted by which cells are missing: all that is done once, before the first E-step.
+
+Rows that miss the same cells form a *pattern*. They share every matrix of the E-step, and where they are many their
+mean and scatter are all that the likelihood sees of them, so the cost of a pass does not grow with their number.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import kernels
+
+Array = NDArray[Any]
+
+# A pattern is replaced by one row per observed column and one more when it has this many times as many: with fewer,
+# factoring its scatter costs more than the rows it saves in all the passes of a fit.
+_WORTH_SUMMING = 4
+
+
+class Patterns(NamedTuple):
+    """Which rows miss which cells."""
+
+    order: Array  # (r,) int64: rows sorted by pattern, patterns by how many cells they miss
+    starts: Array  # (S + 1,) int64: where in ``order`` each pattern begins
+    missing: Array  # (S, p) bool
+
+
+def _words(holes: Array) -> Array:
+    """The bits of each row, in 64-bit words."""
+    words = np.zeros((len(holes), max(1, -(-holes.shape[1] // 64)) * 8), np.uint8)
+    bits = np.packbits(holes, axis=1)
+    words[:, : bits.shape[1]] = bits
+    return words.view(np.uint64)
+
+
+def row_sizes(holes: Array) -> Array:
+    """How many cells each row misses."""
+    return np.asarray(np.bitwise_count(_words(holes)).sum(axis=1, dtype=np.int64))
+
+
+def group(holes: Array) -> Patterns:
+    """Sort rows by pattern; ``holes`` (n, p) says which cells are missing. Any number of columns."""
+    n, p = holes.shape
+    keys = _words(holes)
+    sizes = np.bitwise_count(keys).astype(np.uint64)
+    if p <= 56:  # one word has room for the sizes, in its highest byte
+        key = keys[:, 0] if sys.byteorder == "little" else keys[:, 0] >> np.uint64(8)
+        key = key | sizes[:, 0] << np.uint64(56)
+        order = np.argsort(key, kind="stable")
+        new = np.diff(key[order]) != 0
+    else:
+        order = np.lexsort((*keys.T, sizes.sum(axis=1)))
+        new = (np.diff(keys[order], axis=0) != 0).any(axis=1)
+    first = np.concatenate([[0], np.flatnonzero(new) + 1]) if n else np.empty(0, np.int64)
+    return Patterns(order, np.append(first, n).astype(np.int64), np.ascontiguousarray(holes[order[first]]))
+
+
+class Units(NamedTuple):
+    """Coordinates ``z = (x - center) / scale`` in which every column has mean 0 and variance 1."""
+
+    center: Array  # (p,)
+    scale: Array  # (p,) observed standard deviations, divisor n - 1; 0 for a column that does not vary
+
+
+def units(X: Array, weight: Array | None) -> Units:
+    """Observed means and deviations; the second pass is in units of the range, so that nothing overflows or cancels."""
+    low, high = kernels.range_missing(X)
+    empty = ~(low <= high)
+    low[empty] = high[empty] = 0.0
+    middle, spread = 0.5 * low + 0.5 * high, 0.5 * high - 0.5 * low
+    spread[spread <= 4.0 * np.finfo(np.float64).eps * np.abs(middle)] = 0.0
+    unit = np.where(spread > 0.0, spread, 1.0)
+    seen, first, second = kernels.moments_missing(X, weight, middle, unit)
+    count = np.where(empty, 1.0, seen)
+    mean = first / count
+    # An unbiased divisor for any data of two rows or more; something positive for weights that add up to less.
+    variance = np.maximum(second - count * mean**2, 0.0) / np.maximum(count - 1.0, 0.5 * count)
+    variance[spread == 0.0] = 0.0
+    return Units(middle + unit * mean, unit * np.sqrt(variance))
+
+
+class Incomplete(NamedTuple):
+    """Standardised rows sorted by pattern, the scatter of a large pattern standing for its rows."""
+
+    rows: Array  # (r, p) float64, 0 in the holes
+    weight: Array  # (r,)
+    moves: Array  # (r,) bool: whether the mean is to be subtracted from a row
+    starts: Array  # (S + 1,) int64
+    missing: Array  # (S, p) bool
+    counts: Array  # (S,) sum of the weights of the rows of each pattern
+    sizes: Array  # (S,) int: how many cells each pattern misses
+    constants: Array  # (S,) what the observed cells of each pattern add to -2 loglik whatever the parameters
+    center: Array  # (p,)
+    scale: Array  # (p,)
+    columns: Array  # (p,) which columns of the user's X these are: those that vary
+    values: Array  # one per column of X: the value of a column that does not vary, 0 for one never seen
+    patterns: Patterns | None  # of all rows; None if some were left out
+
+    def cut(self, patterns: slice) -> Incomplete:
+        """Part of the patterns."""
+        begin, end = int(self.starts[patterns.start]), int(self.starts[patterns.stop])
+        return self._replace(
+            rows=self.rows[begin:end],
+            weight=self.weight[begin:end],
+            moves=self.moves[begin:end],
+            starts=self.starts[patterns.start : patterns.stop + 1] - begin,
+            missing=self.missing[patterns],
+            counts=self.counts[patterns],
+            sizes=self.sizes[patterns],
+            constants=self.constants[patterns],
+            patterns=None,
+        )
+
+    @property
+    def total(self) -> float:
+        """Sum of the weights of the rows of which anything was observed."""
+        return float(self.counts.sum())
+
+    def seen_together(self) -> Array:
+        """(p, p) how often each pair of columns was observed in one row."""
+        observed = (~self.missing).astype(np.float32)  # precise enough for a start
+        return np.asarray((observed * self.counts[:, None].astype(np.float32)).T @ observed, dtype=np.float64)
+
+
+def incomplete(X: Array, weight: Array | None) -> Incomplete:
+    """Standardise, sort and summarise rows; those that say nothing (weight zero, or no cell observed) are left out."""
+    weighed = weight
+    if weight is not None and not weight.all():
+        X, weight = X[weight > 0.0], weight[weight > 0.0]
+    values, scale = units(X, weight)
+    center, columns = values, np.flatnonzero(scale > 0.0)
+    if len(columns) < X.shape[1]:
+        X, center, scale = X[:, columns], center[columns], scale[columns]
+    patterns = group(np.isnan(X))
+    order, starts, missing = patterns
+    if len(missing) and missing[-1].all():
+        order, starts, missing = order[: starts[-2]], starts[:-1], missing[:-1]
+    z = np.empty((len(order), len(columns)))
+    kernels.standardize_missing(X, order, center, scale, z)
+    w = np.ones(len(z)) if weight is None else weight[order]
+    counts = np.add.reduceat(w, starts[:-1]) if len(missing) else np.empty(0)
+    observed = (~missing).astype(np.float64)
+    constants = counts * (observed @ (np.log(2.0 * np.pi) + 2.0 * np.log(scale)))
+    sizes = missing.sum(axis=1)
+    whole = patterns if weighed is weight else None
+    moves = np.ones(len(z), bool)
+    return _summarise(
+        Incomplete(z, w, moves, starts, missing, counts, sizes, constants, center, scale, columns, values, whole)
+    )
+
+
+def _summarise(data: Incomplete) -> Incomplete:
+    """Replace the rows of every large pattern by its mean and a root of its scatter about it."""
+    lengths = np.diff(data.starts)
+    large = np.flatnonzero(lengths > _WORTH_SUMMING * (data.rows.shape[1] - data.sizes + 1))
+    if not len(large):
+        return data
+    lengths = lengths.copy()
+    rows: list[Array] = []
+    weight: list[Array] = []
+    moves: list[Array] = []
+    done = 0
+    for s in large:
+        begin, end = int(data.starts[s]), int(data.starts[s + 1])
+        seen = ~data.missing[s]
+        z, w = data.rows[begin:end, seen], data.weight[begin:end]
+        mean = w @ z / data.counts[s]
+        root = _root((z - mean) * np.sqrt(w)[:, None])
+        stand_in = np.zeros((len(root) + 1, data.rows.shape[1]))
+        stand_in[0, seen], stand_in[1:, seen] = mean, root
+        rows += [data.rows[done:begin], stand_in]
+        weight += [data.weight[done:begin], data.counts[s : s + 1], np.ones(len(root))]
+        moves += [data.moves[done:begin], np.ones(1, bool), np.zeros(len(root), bool)]
+        lengths[s], done = len(stand_in), end
+    rows.append(data.rows[done:])
+    weight.append(data.weight[done:])
+    moves.append(data.moves[done:])
+    return data._replace(
+        rows=np.concatenate(rows),
+        weight=np.concatenate(weight),
+        moves=np.concatenate(moves),
+        starts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+    )
+
+
+def _root(z: Array) -> Array:
+    """Upper triangular ``R`` with ``R'R = z'z``; the fast way if it is safe."""
+    try:
+        return np.asarray(np.linalg.cholesky(z.T @ z).T)
+    except np.linalg.LinAlgError:
+        return np.asarray(np.linalg.qr(z, mode="r"))
+
+
+def monotone_order(data: Incomplete) -> Array | None:
+    """Columns from the most to the least often seen, if whenever one is missing so are all that follow; else None."""
+    order = np.argsort(data.missing.sum(axis=0), kind="stable")
+    nested = np.diff(data.missing[:, order].astype(np.int8), axis=1) >= 0
+    return order if nested.all() else None

@@ -1,0 +1,5 @@
+"""Pictures, in scikit-learn's Display style; matplotlib is imported only when one is drawn."""
+
+from .missing import MissingPatternDisplay, OverimputationDisplay
+
+__all__ = ["MissingPatternDisplay", "OverimputationDisplay"]

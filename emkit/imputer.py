@@ -1,0 +1,463 @@
+"""EMImputer: fill the holes of a table with what a multivariate normal, learned from it, expects there."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from . import kernels
+from ._em import Search
+from ._executors import one_blas_thread
+from ._incomplete_analysis import IncompleteAnalysis
+from ._mixin import EMMixin
+from ._model import Model
+from ._patterns import Incomplete, Patterns, row_sizes
+from ._uncertainty import slowest_rate
+from ._validation import FLAG, NOTHING, ArrayLike, Instance, Interval, Options, Rules, check_holes, spawn
+from .exceptions import DataWarning
+from .normal import MissingNormal, Normal, deviations, inverse, varying
+
+Array = NDArray[Any]
+
+# Draws outside the bounds are repeated this often before they are put on the bound.
+_REDRAWS = 100
+
+
+class MissingPatterns(NamedTuple):
+    """Which cells are missing together, the most frequent pattern first."""
+
+    missing: Array  # (n_patterns, p) bool
+    counts: Array  # (n_patterns,) sums of weights
+
+
+class EMImputer(IncompleteAnalysis, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Impute missing values by maximum likelihood under a multivariate normal, estimated by accelerated EM.
+
+    Every missing cell gets its expectation given all observed cells of its row: the best linear prediction from
+    whatever happens to be there, for every pattern of holes. Means, covariances and predictions are exact at
+    convergence and need no random numbers; cells may be missing completely at random or at random (depending on what
+    was observed).
+
+    Parameters
+    ----------
+    missing_values : float, default=nan
+        A number that stands for a missing cell. NaN, None, ``pandas.NA``, NaT, nulls and masked cells always do.
+    prior : {"auto", "ridge", None} or array-like of shape (n_features, n_features), default="auto"
+        None is maximum likelihood. "ridge" adds the scatter of imaginary rows, uncorrelated, with the variance of each
+        column. A matrix is the scatter of an inverse Wishart prior. "auto" is None, or a ridge, announced by a warning,
+        if there are at least as many columns as rows, if two columns are never seen in one row, or if the likelihood
+        has no maximum.
+    prior_strength : float, default=1.0
+        Degrees of freedom of the prior, roughly a number of imaginary rows; with "ridge" it also scales their scatter.
+    tol : float, default=1e-3
+        Stop when the objective is estimated to have less than this left to gain, in nats.
+    max_iter : int, default=500
+        Most EM steps.
+    acceleration : {"squarem", None}, default="squarem"
+        Extrapolate the EM map; the objective never falls. None is plain EM.
+    add_indicator : bool, default=False
+        Append a column of 0 and 1 for every column that had missing cells in ``fit``.
+    keep_empty_features : bool, default=False
+        Keep columns without any observed value in ``fit``, filled with 0, instead of dropping them.
+    min_value, max_value : float or array-like of shape (n_features,), default=-inf, inf
+        Bounds of imputed values. Means are clipped; draws are repeated until all cells of a row lie inside (after 100
+        times they are clipped), so they come from the truncated distribution.
+    sample_posterior : bool, default=False
+        Impute draws from the conditional distribution instead of its mean: they keep the variances and correlations of
+        the data.
+    n_jobs : int, optional
+        Threads for blocks of rows. None: all cores, one inside a joblib worker. The result does not depend on it.
+    random_state : int, RandomState, Generator, SeedSequence, optional
+        Seed of the draws of ``sample_posterior``.
+    warm_start : bool, default=False
+        Begin where the previous fit ended.
+    verbose : int, default=0
+        1 prints every tenth step, 2 every step.
+
+    Attributes
+    ----------
+    mean_ : ndarray of shape (n_features,)
+        Means, of the columns that are kept. ``statistics_`` is the same under scikit-learn's name: what a row without
+        any observed cell gets.
+    covariance_, precision_ : ndarray of shape (n_features, n_features)
+        Covariances and their inverse; zeros for a column that does not vary.
+    missing_patterns_ : tuple of (missing, counts)
+        Which cells are missing together, bool of shape (n_patterns, n_features), and how often, the most frequent
+        first. Rows without any observed cell are not counted.
+    worst_missing_information_ : float
+        Share of the information on the least certain direction of the parameters that the holes have taken; also the
+        rate at which plain EM converges. Estimated from the climb; ``missing_information`` computes it.
+    prior_ : str or None
+        The prior that was used: "ridge", "inverse_wishart" or None.
+    indicator_features_ : ndarray of int
+        Columns (of the kept ones) that had missing cells in ``fit``.
+    log_likelihood_ : float
+        Of the observed cells of the training data at the returned parameters, in nats.
+    objective_ : float
+        Log-likelihood plus log prior: what EM climbs.
+    history_ : ndarray
+        Objective at each accepted step.
+    n_iter_ : int
+        EM steps.
+    converged_ : bool
+        Whether ``status_`` is "converged".
+    status_ : {"converged", "max_iter", "stalled", "degenerate", "stopped"}
+        How the climb ended.
+    rate_, gap_ : float
+        Share of the distance to the optimum that one EM step leaves; estimated rise of the objective still to come, in
+        nats.
+    restarts_ : list of dict
+        The record of the one start.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str
+        When X had names.
+
+    See Also
+    --------
+    emkit.pool : Combine analyses of several imputations.
+
+    References
+    ----------
+    Little, R. & Rubin, D. (2019). *Statistical Analysis with Missing Data*, 3rd ed. Wiley.
+    Schafer, J. (1997). *Analysis of Incomplete Multivariate Data*. Chapman & Hall.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from emkit import EMImputer
+    >>> X = np.array([[1.0, 2.1], [2.0, 3.9], [3.0, 6.2], [4.0, 7.8], [5.0, np.nan]])
+    >>> EMImputer().fit_transform(X)[4].round(2)
+    array([5.  , 9.85])
+    """
+
+    _rules: ClassVar[Rules] = {
+        **EMMixin._rules,
+        "missing_values": (NOTHING, Instance((float, int, np.number), "a number")),
+        "prior": (Options((None, "auto", "ridge")), ArrayLike()),
+        "prior_strength": (Interval(float, 0.0),),
+        "add_indicator": (FLAG,),
+        "keep_empty_features": (FLAG,),
+        "min_value": (Instance((float, int, np.number), "a number"), ArrayLike()),
+        "max_value": (Instance((float, int, np.number), "a number"), ArrayLike()),
+        "sample_posterior": (FLAG,),
+    }
+
+    def __init__(
+        self,
+        *,
+        missing_values: Any = np.nan,
+        prior: Any = "auto",
+        prior_strength: float = 1.0,
+        tol: float = 1e-3,
+        max_iter: int = 500,
+        acceleration: str | None = "squarem",
+        add_indicator: bool = False,
+        keep_empty_features: bool = False,
+        min_value: Any = -np.inf,
+        max_value: Any = np.inf,
+        sample_posterior: bool = False,
+        n_jobs: int | None = None,
+        random_state: Any = None,
+        warm_start: bool = False,
+        verbose: int = 0,
+    ) -> None:
+        self.missing_values = missing_values
+        self.prior = prior
+        self.prior_strength = prior_strength
+        self.tol = tol
+        self.max_iter = max_iter
+        self.acceleration = acceleration
+        self.add_indicator = add_indicator
+        self.keep_empty_features = keep_empty_features
+        self.min_value = min_value
+        self.max_value = max_value
+        self.sample_posterior = sample_posterior
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.verbose = verbose
+
+    def __sklearn_tags__(self) -> Any:
+        """Missing cells are welcome; float32 stays float32."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    # Hooks of EMMixin -------------------------------------------------------------------------------------------------
+
+    def _model(self) -> MissingNormal:
+        kind = self.prior
+        if not (kind is None or isinstance(kind, str)):
+            kind = tuple(map(tuple, np.asarray(kind, dtype=np.float64)[np.ix_(self._kept, self._kept)].tolist()))
+        return MissingNormal(kind, float(self.prior_strength))
+
+    def _used_model(self) -> MissingNormal:
+        """The model with the prior that ``fit`` settled on."""
+        model = self._model()
+        return replace(model, kind=self.prior_) if model.kind == "auto" else model
+
+    def _check_rows(self, X: Any, *, reset: bool) -> Array:
+        """Check cells, then leave out the columns that fit left out."""
+        X = check_holes(self, X, self.missing_values, reset=reset)
+        if reset:
+            holes = np.isnan(X)
+            seen = ~holes.all(axis=0)
+            if not seen.any():
+                raise ValueError("every cell of X is missing: there is nothing to learn from")
+            n_seen = np.count_nonzero(row_sizes(holes) < X.shape[1])
+            if n_seen < 2:
+                raise ValueError(
+                    f"n_samples = {len(X)}, of which {n_seen} have an observed cell; at least 2 rows are needed "
+                    "for a covariance"
+                )
+            self._check_matrices(X.shape[1])
+            if not seen.all():
+                what = "filled with 0" if self.keep_empty_features else "dropped; keep_empty_features=True keeps them"
+                self._warn(f"columns without any observed value are {what}: {self._named(np.flatnonzero(~seen))}")
+            self._kept = np.arange(len(seen)) if self.keep_empty_features else np.flatnonzero(seen)
+        return X if len(self._kept) == X.shape[1] else np.asarray(X[:, self._kept])
+
+    def _check_matrices(self, p: int) -> None:
+        """Parameters that have an entry for each column."""
+        if not (self.prior is None or isinstance(self.prior, str)):
+            prior = np.asarray(self.prior, dtype=np.float64)
+            if prior.shape != (p, p):
+                raise ValueError(f"prior has shape {prior.shape}, but X has {p} features: it must be ({p}, {p})")
+            if not np.isfinite(prior).all() or not np.allclose(prior, prior.T) or np.linalg.eigvalsh(prior)[0] < 0.0:
+                raise ValueError(
+                    "prior must be a symmetric matrix without negative eigenvalues: the scatter of imaginary rows"
+                )
+        low, high = self._bounds(p)
+        wrong = np.flatnonzero(~(low < high))
+        if len(wrong):
+            j = wrong[0]
+            raise ValueError(f"min_value={low[j]:g} is not below max_value={high[j]:g} for column {j}; swap them")
+
+    def _bounds(self, p: int) -> tuple[Array, Array]:
+        """Lower and upper bound of each of p columns."""
+        bounds = []
+        for name in ("min_value", "max_value"):
+            value = np.asarray(getattr(self, name), dtype=np.float64)
+            if value.shape not in ((), (p,)):
+                raise ValueError(
+                    f"{name} has shape {value.shape}, but X has {p} features: give one number, or one for each"
+                )
+            bounds.append(np.broadcast_to(value, (p,)))
+        return bounds[0], bounds[1]
+
+    def _check_start(self, X: Array) -> None:
+        low, high = kernels.range_missing(X)
+        size = np.maximum(-low, high)
+        wrong = np.flatnonzero(size > 1e152)
+        if len(wrong):
+            j = wrong[0]
+            raise ValueError(
+                f"column {j} has values up to {size[j]:.3g}, whose squares overflow; divide the column first"
+            )
+
+    def _record(self, found: Search, model: Model) -> None:
+        super()._record(found, model)
+        kind = model.kind  # type: ignore[attr-defined]
+        self.prior_ = kind if kind is None or isinstance(kind, str) else "inverse_wishart"
+        self.worst_missing_information_ = self.rate_
+
+    def _estimate(self, X: Any, sample_weight: Any) -> tuple[Array, Incomplete]:
+        X, data = super()._estimate(X, sample_weight)
+        counts = np.argsort(-data.counts, kind="stable")
+        missing = np.zeros((len(counts), X.shape[1]), bool)
+        missing[:, data.columns] = data.missing[counts]
+        fixed = np.setdiff1d(np.flatnonzero(~np.isnan(X).all(axis=0)), data.columns)
+        if len(fixed):
+            self._warn(f"columns that do not vary are filled with their value: {self._named(self._kept[fixed])}")
+        self.missing_patterns_ = MissingPatterns(missing, data.counts[counts])
+        holes = np.isnan(X)
+        self.indicator_features_ = np.flatnonzero(holes.any(axis=0))
+        self._flag(holes)
+        if self.n_iter_ == 1 and self.converged_ and data.missing.any():
+            # The climb began at its end, the closed form: its pace has to be asked for.
+            model = self._used_model().calibrate(data)
+            self.worst_missing_information_ = slowest_rate(
+                model, model.split(data), model.standardize(self._recall(), data)
+            )
+        return X, data
+
+    def _publish(self, params: Normal) -> None:
+        self.mean_ = params.mean
+        self.statistics_ = params.mean
+        self.covariance_ = params.cholesky @ params.cholesky.T
+        varies = np.flatnonzero(varying(params))
+        unit = deviations(params.cholesky)[varies]
+        self.precision_ = np.zeros_like(self.covariance_)
+        inside = inverse(params.cholesky[np.ix_(varies, varies)] / unit[:, None])
+        self.precision_[np.ix_(varies, varies)] = inside / unit[:, None] / unit
+
+    def _recall(self) -> Normal:
+        covariance = np.asarray(self.covariance_)
+        varies = np.flatnonzero(np.diagonal(covariance) > 0.0)
+        unit = np.sqrt(np.diagonal(covariance)[varies])
+        cholesky = np.zeros_like(covariance)
+        correlation = covariance[np.ix_(varies, varies)] / unit[:, None] / unit
+        cholesky[np.ix_(varies, varies)] = np.linalg.cholesky(correlation) * unit[:, None]
+        return Normal(np.asarray(self.mean_), cholesky)
+
+    def _named(self, columns: Array) -> str:
+        names = getattr(self, "feature_names_in_", None)
+        return ", ".join(str(j) if names is None else repr(names[j]) for j in columns)
+
+    def _warn(self, message: str) -> None:
+        warnings.warn(f"{type(self).__name__}: {message}", DataWarning, stacklevel=5)
+
+    def _flag(self, holes: Array) -> None:
+        empty = np.flatnonzero(row_sizes(holes) == holes.shape[1])
+        if len(empty):
+            self._warn(
+                f"{len(empty)} rows have no observed cell (the first is row {empty[0]}): they are filled with the "
+                "means and say nothing; drop them unless rows must stay aligned"
+            )
+
+    # Imputing ---------------------------------------------------------------------------------------------------------
+
+    def transform(self, X: Any) -> Any:
+        """Fill the missing cells of X.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Columns that were complete in ``fit`` may have holes here.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features_out)
+            Floats; observed cells are unchanged. Columns as in ``get_feature_names_out``.
+        """
+        check_is_fitted(self)
+        X = self._check_rows(X, reset=False)
+        self._flag(np.isnan(X))
+        return self._finish(X)
+
+    def fit_transform(self, X: Any, y: Any = None, *, sample_weight: Any = None) -> Any:
+        """Fit to X, then fill its missing cells.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : None
+            Ignored.
+        sample_weight : array-like of shape (n_samples,), optional
+            How often each row counts.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features_out)
+        """
+        with one_blas_thread():
+            X, data = self._estimate(X, sample_weight)
+            return self._finish(X, data.patterns)
+
+    def _finish(self, X: Array, patterns: Patterns | None = None) -> Array:
+        """Fill, append the indicators, give back the type of float that came in."""
+        rng = np.random.default_rng(spawn(self.random_state)) if self.sample_posterior else None
+        filled = self._complete(X, rng, self._recall(), patterns)
+        if self.add_indicator:
+            filled = np.column_stack([filled, np.isnan(X[:, self.indicator_features_])])
+        return filled.astype(X.dtype, copy=False)
+
+    def _complete(
+        self, X: Array, rng: np.random.Generator | None, params: Normal, patterns: Patterns | None = None
+    ) -> Array:
+        """Conditional means, or draws, in place of the holes; inside the bounds."""
+        filled = self._cells(X, rng, params, patterns)
+        low, high = (bound[self._kept] for bound in self._bounds(self.n_features_in_))
+        if np.isinf(low).all() and np.isinf(high).all():
+            return filled
+        holes = np.isnan(X)
+        if rng is not None:
+            for _ in range(_REDRAWS):
+                outside = np.flatnonzero((holes & ((filled < low) | (filled > high))).any(axis=1))
+                if not len(outside):
+                    break
+                filled[outside] = self._cells(X[outside], rng, params)
+        np.copyto(filled, np.clip(filled, low, high), where=holes)
+        return filled
+
+    def _cells(
+        self, X: Array, rng: np.random.Generator | None, params: Normal, patterns: Patterns | None = None
+    ) -> Array:
+        columns = np.flatnonzero(varying(params))
+        noise = None if rng is None else rng.standard_normal((len(X), len(columns)))
+        model = self._model()
+        (filled,) = self._spread(model, model.frame(params, X, patterns)._replace(noise=noise), params, "filled")
+        if len(columns) == X.shape[1]:
+            return filled
+        whole = np.where(np.isnan(X), params.mean, X)
+        whole[:, columns] = filled
+        return whole
+
+    def inverse_transform(self, X: Any) -> Array:
+        """Put the holes back where the indicators say they were.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features_out)
+            What ``transform`` returned, with ``add_indicator=True``.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features)
+        """
+        check_is_fitted(self)
+        if not self.add_indicator:
+            raise ValueError("inverse_transform needs the indicators to know what was imputed; set add_indicator=True")
+        X = np.asarray(X)
+        p, width = len(self._kept), len(self._kept) + len(self.indicator_features_)
+        if X.ndim != 2 or X.shape[1] != width:
+            raise ValueError(f"X has shape {X.shape}, but transform returned {width} columns")
+        back = np.full((len(X), self.n_features_in_), np.nan)
+        values = X[:, :p].astype(np.float64)
+        values[:, self.indicator_features_] = np.where(
+            X[:, p:].astype(bool), np.nan, values[:, self.indicator_features_]
+        )
+        back[:, self._kept] = values
+        return back
+
+    def get_feature_names_out(self, input_features: Any = None) -> Array:
+        """Names of the columns that ``transform`` returns.
+
+        Parameters
+        ----------
+        input_features : array-like of str, optional
+            Names of the columns of X; by default those seen in ``fit``, or x0, x1, ...
+
+        Returns
+        -------
+        ndarray of str
+            The columns that are kept, then the indicators; an indicator whose name is taken has underscores appended.
+        """
+        check_is_fitted(self)
+        known = getattr(self, "feature_names_in_", None)
+        if input_features is None:
+            names = np.array([f"x{j}" for j in range(self.n_features_in_)], dtype=object) if known is None else known
+        else:
+            names = np.asarray(input_features, dtype=object)
+            if known is not None and not np.array_equal(names, known):
+                raise ValueError("input_features is not equal to feature_names_in_")
+            if len(names) != self.n_features_in_:
+                raise ValueError(
+                    f"input_features should have length equal to number of features ({self.n_features_in_}), "
+                    f"got {len(names)}"
+                )
+        out = [str(name) for name in names[self._kept]]
+        if self.add_indicator:
+            for j in self.indicator_features_:
+                indicator = f"missingindicator_{out[j]}"
+                while indicator in out:
+                    indicator += "_"
+                out.append(indicator)
+        return np.array(out, dtype=object)

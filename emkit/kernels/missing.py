@@ -1,0 +1,197 @@
+"""Rows of a multivariate normal with holes, in NumPy: the specification of the compiled kernels of the same names.
+
+Names shared by both, for ``S`` patterns of missing cells, sorted by how many cells each misses, and ``p`` columns:
+
+=============  =====================================================================================================
+``missing``    (S, p) bool: the columns that a pattern misses
+``starts``     (S + 1,) int64: the rows of pattern ``s`` are those from ``starts[s]`` to ``starts[s + 1]``
+``mean``       (p,) in standardised coordinates
+``precision``  (p, p) inverse of the covariance, in standardised coordinates: ``K`` in the formulas
+=============  =====================================================================================================
+
+With ``m`` the missing and ``o`` the observed columns, the conditional distribution of ``m`` given ``o`` needs nothing
+but ``K``: covariance ``C = K_mm^-1`` and mean ``mean_m - C K_mo (x_o - mean_o)``. One Cholesky factor of ``K_mm`` gives
+the mean, the covariance, a draw and the determinant ``log|Sigma_oo| = log|Sigma| + log|K_mm|``.
+
+References
+----------
+Ghahramani, Z. & Jordan, M. (1994). Supervised learning from incomplete data via an EM approach. *NIPS* 6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+# Numbers held at once for the conditional covariances of a group of patterns.
+_GROUP_SIZE = 2**20
+# Rows of one block of the passes before the first E-step, and patterns whose rows are standardised at once.
+_PASS_ROWS, _PATTERNS = 16_384, 4_096
+
+
+class _Group(NamedTuple):
+    """Some patterns that miss the same number of cells, and their rows."""
+
+    patterns: slice
+    rows: slice
+    columns: Array  # (S_m, m) the missing columns
+    pattern: Array  # (rows,) number of each row's pattern within the group
+
+
+def _groups(starts: Array, missing: Array) -> Iterator[_Group]:
+    """Contiguous groups, because patterns are sorted by how many cells they miss."""
+    sizes = missing.sum(axis=1)
+    edges = np.flatnonzero(np.diff(sizes, prepend=-1, append=-1))
+    lengths = np.diff(starts)
+    for first, last in pairwise(edges):
+        m = int(sizes[first])
+        if m == 0:
+            continue
+        begin = first
+        while begin < last:
+            # As many patterns as fit, at least one; each row of a pattern holds one copy of its covariance.
+            needed = np.cumsum(lengths[begin:last] + 1) * m * m
+            end = begin + max(1, int(np.searchsorted(needed, _GROUP_SIZE, side="right")))
+            patterns = slice(begin, end)
+            columns = np.nonzero(missing[patterns])[1].reshape(-1, m)
+            rows = slice(int(starts[begin]), int(starts[end]))
+            yield _Group(patterns, rows, columns, np.repeat(np.arange(end - begin), lengths[patterns]))
+            begin = end
+
+
+def _conditionals(precision: Array, columns: Array) -> tuple[Array, Array, Array]:
+    """Inverse Cholesky factors of ``K_mm``, ``K_mm^-1`` and ``log|K_mm|``, for patterns of one size."""
+    factors = np.linalg.cholesky(precision[columns[:, :, None], columns[:, None, :]])
+    inverses = np.linalg.inv(factors)
+    log_determinants = 2.0 * np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(axis=1)
+    return inverses, np.swapaxes(inverses, 1, 2) @ inverses, log_determinants
+
+
+def range_missing(X: Array) -> tuple[Array, Array]:
+    """Smallest and largest observed value of each column of X (n, p), float32 or float64; inf, -inf if it has none."""
+    low, high = np.full(X.shape[1], np.inf), np.full(X.shape[1], -np.inf)
+    for begin in range(0, len(X), _PASS_ROWS):
+        x = X[begin : begin + _PASS_ROWS]
+        low = np.fmin(low, np.fmin.reduce(x, axis=0)).astype(np.float64)
+        high = np.fmax(high, np.fmax.reduce(x, axis=0)).astype(np.float64)
+    return low, high
+
+
+def moments_missing(X: Array, weight: Array | None, middle: Array, unit: Array) -> tuple[Array, Array, Array]:
+    """Per column the sums of ``w``, ``w z`` and ``w z^2`` over the observed cells, with ``z = (x - middle) / unit``."""
+    seen, first, second = np.zeros(len(unit)), np.zeros(len(unit)), np.zeros(len(unit))
+    for begin in range(0, len(X), _PASS_ROWS):
+        z = X[begin : begin + _PASS_ROWS].astype(np.float64)
+        z -= middle
+        z *= 1.0 / unit
+        holes = np.isnan(z)
+        z[holes] = 0.0
+        w = np.ones(len(z)) if weight is None else weight[begin : begin + _PASS_ROWS]
+        seen += w @ ~holes
+        first += w @ z
+        z *= z
+        second += w @ z
+    return seen, first, second
+
+
+def standardize_missing(X: Array, order: Array, center: Array, scale: Array, rows: Array) -> None:
+    """Write ``(X[order] - center) / scale`` into ``rows`` (r, p) float64, with 0 in the holes."""
+    rows[...] = X[order]
+    rows -= center
+    rows /= scale
+    rows[np.isnan(rows)] = 0.0
+
+
+def expect_missing(
+    rows: Array,
+    weight: Array,
+    moves: Array,
+    starts: Array,
+    missing: Array,
+    counts: Array,
+    mean: Array,
+    precision: Array,
+) -> tuple[float, Array, Array]:
+    """Sums over completed deviations from the mean.
+
+    ``rows`` (r, p) float64, standardised, 0 in the holes; ``weight`` (r,); ``moves`` (r,) bool: whether the mean is
+    subtracted from a row (rows that stand for a pattern's scatter do not move with the mean); ``counts`` (S,): how much
+    each pattern counts, whatever number of rows stand for it.
+
+    Returns ``sum counts log|K_mm|``, ``first = sum weight moves z`` and ``second = sum weight z z' + sum counts C``,
+    where ``z`` is the row's deviation from the mean with its holes filled by their conditional expectation.
+    """
+    p = len(mean)
+    deviation = rows - moves[:, None] * mean
+    deviation[np.repeat(missing, np.diff(starts), axis=0)] = 0.0
+    gradient = deviation @ precision
+    log_determinant, spread = 0.0, np.zeros(p * p)
+    for group in _groups(starts, missing):
+        _, covariances, log_determinants = _conditionals(precision, group.columns)
+        count = counts[group.patterns]
+        log_determinant += float(count @ log_determinants)
+        columns = group.columns[group.pattern]
+        here = np.arange(group.rows.start, group.rows.stop)[:, None]
+        deviation[here, columns] = -np.matmul(covariances[group.pattern], gradient[here, columns][:, :, None])[:, :, 0]
+        cells = group.columns[:, :, None] * p + group.columns[:, None, :]
+        spread += np.bincount(cells.ravel(), (count[:, None, None] * covariances).ravel(), minlength=p * p)
+    second = (deviation * weight[:, None]).T @ deviation + spread.reshape(p, p)
+    return log_determinant, (weight * moves) @ deviation, 0.5 * (second + second.T)
+
+
+def infer_missing(
+    X: Array,
+    order: Array,
+    starts: Array,
+    missing: Array,
+    center: Array,
+    scale: Array,
+    mean: Array,
+    precision: Array,
+    noise: Array | None,
+    filled: Array | None,
+    deviation: Array | None,
+    distance: Array | None,
+    log_determinant: Array | None,
+) -> None:
+    """Fill what is wanted of each row of the user's data.
+
+    ``X`` (n, p) float32 or float64, in the user's units; ``order`` (r,) int64: the rows of the patterns; ``center`` and
+    ``scale`` (p,) standardise. ``noise`` (n, p): standard normal numbers, which make a draw of what would else be a
+    mean.
+
+    ``filled`` (n, p), in the user's units, has its missing cells written. ``deviation`` (n, p): standard deviation of
+    each missing cell. ``distance`` (n,): squared Mahalanobis distance of the observed cells. ``log_determinant`` (n,):
+    ``log|K_mm|``.
+    """
+    for cut in range(0, len(missing), _PATTERNS):
+        patterns = slice(cut, min(cut + _PATTERNS, len(missing)))
+        begin, end = int(starts[patterns.start]), int(starts[patterns.stop])
+        index = order[begin:end]
+        local = starts[patterns.start : patterns.stop + 1] - begin
+        z = (X[index].astype(np.float64) - center) / scale - mean
+        z[np.repeat(missing[patterns], np.diff(local), axis=0)] = 0.0
+        gradient = z @ precision
+        for group in _groups(local, missing[patterns]):
+            inverses, covariances, log_determinants = _conditionals(precision, group.columns)
+            columns = group.columns[group.pattern]
+            here, there = np.arange(group.rows.start, group.rows.stop)[:, None], index[group.rows][:, None]
+            z[here, columns] = -np.matmul(covariances[group.pattern], gradient[here, columns][:, :, None])[:, :, 0]
+            if filled is not None:
+                values = z[here, columns] + mean[columns]
+                if noise is not None:  # K_mm = L L', so L'^-1 e has covariance K_mm^-1
+                    values += np.matmul(noise[there, columns][:, None, :], inverses[group.pattern])[:, 0]
+                filled[there, columns] = values * scale[columns] + center[columns]
+            if deviation is not None:
+                variances = np.diagonal(covariances, axis1=1, axis2=2)
+                deviation[there, columns] = np.sqrt(variances)[group.pattern] * scale[columns]
+            if log_determinant is not None:
+                log_determinant[index[group.rows]] = log_determinants[group.pattern]
+        if distance is not None:
+            distance[index] = np.einsum("ij,ij->i", z @ precision, z)

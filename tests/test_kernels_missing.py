@@ -1,0 +1,142 @@
+"""The kernels of rows with holes: compiled == reference, to rounding; wrong arguments are refused."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from emkit import kernels
+from emkit._patterns import group
+from emkit.kernels import reference
+from emkit.normal import MissingNormal, inverse
+
+COMPILED = [name for name in kernels.available() if name != "reference"]
+builds = pytest.mark.parametrize(
+    "build", COMPILED or [pytest.param("none", marks=pytest.mark.skip(reason="not compiled"))]
+)
+problems = given(
+    seed=st.integers(0, 10_000),
+    n=st.integers(2, 60),
+    p=st.integers(1, 19),
+    share=st.floats(0.0, 0.8),
+    dtype=st.sampled_from([np.float32, np.float64]),
+    order=st.sampled_from("CF"),
+)
+
+
+def table(seed, n, p, share, dtype, order):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, p)) @ rng.normal(size=(p, p)) + 10 * rng.normal(size=p)
+    X[rng.random(X.shape) < share] = np.nan
+    return np.asarray(X, dtype=dtype, order=order)
+
+
+def assert_close(found, expected, rtol=1e-9):
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=rtol, atol=rtol * max(1.0, np.abs(other).max(initial=0.0)))
+
+
+def precision(p, seed):
+    A = np.random.default_rng(seed).normal(size=(p, 2 * p))
+    return np.linalg.inv(A @ A.T / (2 * p) + 0.1 * np.eye(p))
+
+
+@builds
+@problems
+@settings(max_examples=30, deadline=None)
+def test_expect(build, seed, n, p, share, dtype, order):
+    rng = np.random.default_rng(seed)
+    data = MissingNormal().prepare(table(seed, n, p, share, dtype, order), rng.integers(0, 4, n) + rng.random(n))
+    d = len(data.scale)
+    arguments = (*data[:6], 0.3 * rng.normal(size=d), precision(d, seed))
+    assert_close(kernels.load(build).expect_missing(*arguments), reference.expect_missing(*arguments))
+
+
+@builds
+@problems
+@settings(max_examples=30, deadline=None)
+def test_infer(build, seed, n, p, share, dtype, order):
+    rng = np.random.default_rng(seed)
+    X = table(seed, n, p, share, dtype, order)
+    patterns = group(np.isnan(X))
+    arguments = (X, *patterns, rng.normal(size=p), rng.uniform(0.5, 2, p), rng.normal(size=p), precision(p, seed))
+    noise = rng.normal(size=(n, p)) if seed % 2 else None
+    found = []
+    for kernel in (kernels.load(build), reference):
+        out = [np.array(X, dtype=np.float64, order="C"), np.zeros((n, p)), np.zeros(n), np.zeros(n)]
+        kernel.infer_missing(*arguments, noise, *out)
+        found.append(out)
+        only = np.zeros(n)
+        kernel.infer_missing(*arguments, None, None, None, only, None)
+        np.testing.assert_array_equal(only, out[2])
+    assert_close(*found, rtol=1e-7)
+
+
+@builds
+@problems
+@settings(max_examples=30, deadline=None)
+def test_preparation(build, seed, n, p, share, dtype, order):
+    X = table(seed, n, p, share, dtype, order)
+    rng = np.random.default_rng(seed)
+    middle, unit, weight = rng.normal(size=p), rng.uniform(0.5, 2, p), rng.random(n)
+    rows = rng.permutation(n)[: n // 2]
+    found = []
+    for kernel in (kernels.load(build), reference):
+        z = np.empty((len(rows), p))
+        kernel.standardize_missing(X, rows, middle, unit, z)
+        low, high = kernel.range_missing(X)
+        np.testing.assert_array_equal(np.isinf(low), np.isnan(X).all(axis=0))
+        found.append(
+            [*kernel.moments_missing(X, None, middle, unit), *kernel.moments_missing(X, weight, middle, unit), z]
+        )
+        found[-1] += [np.where(np.isinf(low), 0.0, low), np.where(np.isinf(high), 0.0, high)]
+    assert_close(*found, rtol=1e-11)
+
+
+@builds
+def test_wrong_arguments_are_refused(build):
+    kernel = kernels.load(build)
+    data = MissingNormal().prepare(table(0, 30, 3, 0.3, np.float64, "C"))
+    good = [*data[:6], np.zeros(3), np.eye(3)]
+    for position, bad in [
+        (0, data.rows.astype(np.float32)),
+        (1, data.weight[1:]),
+        (3, data.starts + 1),
+        (3, data.starts[::-1].copy()),
+        (4, data.missing[:, :2].copy()),
+        (7, np.eye(2)),
+        (7, np.asfortranarray(np.arange(9.0).reshape(3, 3))),
+    ]:
+        with pytest.raises((TypeError, ValueError)):
+            kernel.expect_missing(*[bad if i == position else value for i, value in enumerate(good)])
+    X = table(0, 5, 2, 0.3, np.float64, "C")
+    patterns = group(np.isnan(X))
+    rest = [np.zeros(2), np.ones(2), np.zeros(2), np.eye(2), None, None, None, np.zeros(5), None]
+    with pytest.raises(ValueError, match="order names a row"):
+        kernel.infer_missing(X, patterns.order + 3, *patterns[1:], *rest)
+    with pytest.raises(TypeError, match="float32 or float64"):
+        kernel.range_missing(np.arange(4).reshape(2, 2))
+
+
+def test_conditional_distributions_of_a_known_covariance():
+    """The reference itself, by hand: x and y with correlation 1/2, y missing."""
+    X = np.array([[2.0, np.nan]])
+    K = inverse(np.linalg.cholesky(np.array([[1.0, 0.5], [0.5, 1.0]])))
+    filled, deviation, distance, log_determinant = X.copy(), np.zeros((1, 2)), np.zeros(1), np.zeros(1)
+    kernels.infer_missing(
+        X,
+        *group(np.isnan(X)),
+        np.zeros(2),
+        np.ones(2),
+        np.zeros(2),
+        K,
+        None,
+        filled,
+        deviation,
+        distance,
+        log_determinant,
+    )
+    np.testing.assert_allclose(filled, [[2.0, 1.0]])
+    np.testing.assert_allclose(deviation, [[0.0, np.sqrt(0.75)]])
+    np.testing.assert_allclose(distance, [4.0])
+    np.testing.assert_allclose(log_determinant, -np.log(0.75))
