@@ -78,6 +78,7 @@ class Pace:
     def __init__(self, rounding: Rounding) -> None:
         self.rate, self.gap = np.nan, np.inf
         self.idle = 0  # steps in a row that neither gained beyond rounding nor grew
+        self.at_rest = False  # whether steps are so short that rounding of the objective can explain them
         self._rounding = rounding
         self._ratios: list[float] = []
         self._length = 0.0
@@ -89,7 +90,9 @@ class Pace:
         earlier, self._gain = self._gain, gain
         if gain is None:
             return
-        if self._length <= self._rounding.step * float(np.linalg.norm(x)):  # a fixed point: nothing moves
+        size = float(np.linalg.norm(x))
+        self.at_rest = self._length <= np.sqrt(self._rounding.step) * size
+        if self._length <= self._rounding.step * size:  # a fixed point: nothing moves
             self.rate, self.gap = self.rate if self._ratios else 0.0, 0.0
             return
         ratio = self._length / previous if previous > 0.0 else 1.0
@@ -149,7 +152,11 @@ def climb(
             if near > _CONFIRM or (near and pace.gap == 0.0):
                 status, reason = "converged", ""
                 break
-            if pace.idle >= _IDLE:
+            if pace.idle >= _IDLE and pace.at_rest:
+                pace.gap = rounding.objective
+                status, reason = "converged", ""
+                break
+            if pace.idle >= _IDLE and not near:
                 status, reason = (
                     "stalled",
                     "the objective no longer changes beyond rounding, but the steps do not shrink",
@@ -214,6 +221,8 @@ _CONFIRM = 5
 _IDLE = 5
 # The race: how many start; at each rung, how many EM steps they take and how many places there are in the next.
 _RACERS, _RUNGS = 12, ((2, 5), (6, 2))
+# Objectives of racers that differ by less, in nats, are the same.
+_TIE = 1e-3
 # A climb that takes longer than this, in seconds, is worth the price (some 20 ms) of handing the next ones to other
 # workers.
 _WORTH_SHARING = 0.1
@@ -279,13 +288,14 @@ def _race(
     for n_steps, places in _RUNGS:
         outcomes = _from_each(starts, walk, model, blocks, n_workers, n_steps=n_steps)
         running = {index: outcome for index, outcome in outcomes.items() if isinstance(outcome, Ascent)}
-        order = sorted(running, key=lambda index: running[index].objective)
+        # Equal but for rounding is equal: the earlier start goes first, whatever the order of the rows.
+        order = sorted(running, key=lambda index: (-round(running[index].objective / _TIE), index))
         interrupted = any(map(_stopped, outcomes.values()))
         if interrupted:
             places = 1
         restarts += [_fate(index, outcome) for index, outcome in outcomes.items() if index not in running]
-        restarts += [_fate(index, running[index]) for index in order[:-places]]
-        starts = {index: running[index].params for index in sorted(order[-places:])}
+        restarts += [_fate(index, running[index]) for index in order[places:]]
+        starts = {index: running[index].params for index in sorted(order[:places])}
         if interrupted:
             break
     return starts, interrupted

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -65,7 +67,7 @@ class EMMixin:
         "acceleration": (Options(tuple(ACCELERATORS)),),
         "warm_start": (FLAG,),
         "n_jobs": (NOTHING, Interval(int, 1), Interval(int, -np.inf, -1)),
-        "random_state": (NOTHING, SEED),
+        "random_state": SEED,
         "verbose": (FLAG, Interval(int, 0)),
     }
 
@@ -82,6 +84,10 @@ class EMMixin:
     @abstractmethod
     def _recall(self) -> Params:
         """Give back the parameters in the user's units, from the fitted attributes."""
+
+    def _fitted_model(self) -> Model:
+        """Give the model that the fitted attributes belong to, whatever has been set since."""
+        return self._model()
 
     def _check_rows(self, X: Any, *, reset: bool) -> Array:
         """Turn what the user hands in into rows of floats; with ``reset`` also learn their number and names."""
@@ -117,9 +123,20 @@ class EMMixin:
         ValueError
             For parameters, cells, weights or starting values that cannot be used; the message names them.
         """
-        with one_blas_thread():
+        with one_blas_thread(), self._unless_it_fails():
             self._estimate(X, sample_weight)
         return self
+
+    @contextmanager
+    def _unless_it_fails(self) -> Iterator[None]:
+        """Leave the estimator as it was if what follows fails or is interrupted."""
+        before = dict(vars(self))
+        try:
+            yield
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
 
     def _estimate(self, X: Any, sample_weight: Any) -> tuple[Array, Data]:
         """Fit; return the checked rows and what the model made of them."""
@@ -211,7 +228,7 @@ class EMMixin:
         return self._fill(self._check_rows(X, reset=False), self._recall(), *wanted)
 
     def _fill(self, X: Array, params: Params, *wanted: str) -> tuple[Array, ...]:
-        model = self._model()
+        model = self._fitted_model()
         return self._spread(model, model.frame(params, X), params, *wanted)
 
     def _spread(self, model: Model, data: Data, params: Params, *wanted: str) -> tuple[Array, ...]:
@@ -256,22 +273,24 @@ class EMMixin:
         log_density = self.score_samples(X)
         return float(np.average(log_density, weights=check_weight(sample_weight, len(log_density))))
 
-    def aic(self, X: Any) -> float:
-        """Akaike's information criterion on X: lower is better; infinite for a degenerate fit."""
-        return self._criterion(X, 2.0)
+    def aic(self, X: Any, sample_weight: Any = None) -> float:
+        """Akaike's information criterion on X, weighted as in ``fit``: lower is better."""
+        return self._criterion(X, sample_weight, lambda rows: 2.0)
 
-    def bic(self, X: Any) -> float:
-        """Schwarz's information criterion on X: lower is better; infinite for a degenerate fit.
+    def bic(self, X: Any, sample_weight: Any = None) -> float:
+        """Schwarz's information criterion on X, weighted as in ``fit``: lower is better.
 
-        The likelihood of a degenerate fit is as high as the regularisation lets it be and says nothing about the data.
+        Infinite for a degenerate fit, whose likelihood is as high as the regularisation lets it be and says nothing
+        about the data.
         """
-        return self._criterion(X, None)
+        return self._criterion(X, sample_weight, np.log)
 
-    def _criterion(self, X: Any, penalty: float | None) -> float:
+    def _criterion(self, X: Any, sample_weight: Any, price: Callable[[float], float]) -> float:
         log_density = self.score_samples(X)
+        weight = check_weight(sample_weight, len(log_density))
         if self.status_ == "degenerate":
             return float("inf")
-        n_parameters = self._model().n_parameters(self._recall())
-        return -2.0 * float(log_density.sum()) + n_parameters * (
-            np.log(len(log_density)) if penalty is None else penalty
-        )
+        if weight is None:
+            weight = np.ones(len(log_density))
+        n_parameters = self._fitted_model().n_parameters(self._recall())
+        return float(-2.0 * weight @ log_density + n_parameters * price(float(weight.sum())))

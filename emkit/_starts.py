@@ -46,7 +46,8 @@ def greedy_seeds(points: Array, weight: Array, k: int, rng: np.random.Generator)
             break  # fewer distinct rows than seeds
         candidates = [_draw(mass, rng) for _ in range(n_candidates)]
         closer = [np.minimum(nearest, squared_distance(points, points[c])) for c in candidates]
-        winner = int(np.argmin([weight @ c for c in closer]))
+        left = np.array([weight @ c for c in closer])
+        winner = int(np.argmax(left <= left.min() * (1.0 + 1e-9)))  # of those equal but for rounding the first
         seeds.append(candidates[winner])
         nearest = closer[winner]
     return np.array(seeds)
@@ -69,8 +70,9 @@ def _draw(mass: Array, rng: np.random.Generator) -> int:
 
 
 def partition(points: Array, centres: Array) -> Array:
-    """Index of the nearest centre of every row."""
-    return np.asarray(np.argmin([squared_distance(points, centre) for centre in centres], axis=0))
+    """Index of the nearest centre of every row; of those equally near but for rounding the first."""
+    distances = np.array([squared_distance(points, centre) for centre in centres])
+    return np.asarray(np.argmax(distances <= distances.min(axis=0) * (1.0 + 1e-9), axis=0))
 
 
 def soften(labels: Array, weight: Array, n_active: int, k: int) -> Array:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import date
 from numbers import Integral, Real
 from typing import Any, Protocol
 
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_array, validate_data
 
 from . import kernels
-from .exceptions import InvalidParameterError
+from .exceptions import DataWarning, InvalidParameterError
 
 Array = NDArray[Any]
 
@@ -49,7 +51,7 @@ class Interval:
         """Name the range."""
         article = "an int" if self.kind is int else "a float"
         closing = "inf)" if np.isinf(self.high) else f"{self.high}]"
-        return f"{article} in the range {'(' if self.open_low else '['}{self.low}, {closing}"
+        return f"{article} in the range {'(' if self.open_low or np.isinf(self.low) else '['}{self.low}, {closing}"
 
 
 @dataclass(frozen=True)
@@ -98,9 +100,13 @@ class ArrayLike:
 
 NOTHING = Options((None,))
 FLAG = Instance((bool, np.bool_), "a bool")
-SEED = Instance(
-    (Integral, np.random.RandomState, np.random.Generator, np.random.SeedSequence),
-    "an int, a RandomState, a Generator or a SeedSequence",
+SEED = (
+    NOTHING,
+    Interval(int, 0),
+    Instance(
+        (np.random.RandomState, np.random.Generator, np.random.SeedSequence),
+        "a RandomState, a Generator or a SeedSequence",
+    ),
 )
 
 Rules = Mapping[str, tuple[Rule, ...]]
@@ -111,13 +117,15 @@ def check_parameters(estimator: Any, rules: Rules) -> None:
     if sklearn.get_config().get("skip_parameter_validation", False):
         return
     for name, value in estimator.get_params(deep=False).items():
-        allowed = rules.get(name, ())
-        if allowed and not any(rule.allows(value) for rule in allowed):
-            *most, last = [str(rule) for rule in allowed]
-            wanted = f"{', '.join(most)} or {last}" if most else last
-            raise InvalidParameterError(
-                f"The {name!r} parameter of {type(estimator).__name__} must be {wanted}. Got {value!r} instead."
-            )
+        check_parameter(type(estimator).__name__, name, value, rules.get(name, ()))
+
+
+def check_parameter(owner: str, name: str, value: Any, allowed: tuple[Rule, ...]) -> None:
+    """Raise unless the value obeys one of the rules, or there is none."""
+    if allowed and not any(rule.allows(value) for rule in allowed):
+        *most, last = [str(rule) for rule in allowed]
+        wanted = f"{', '.join(most)} or {last}" if most else last
+        raise InvalidParameterError(f"The {name!r} parameter of {owner} must be {wanted}. Got {value!r} instead.")
 
 
 def check_rows(estimator: Any, X: Any, *, reset: bool) -> Array:
@@ -126,7 +134,9 @@ def check_rows(estimator: Any, X: Any, *, reset: bool) -> Array:
     X = validate_data(estimator, X, reset=reset, dtype=[np.float64, np.float32], ensure_all_finite=False)
     names = getattr(estimator, "feature_names_in_", None)
     check_finite(X, names)
-    return np.asarray(X)
+    X = np.asarray(X)
+    # Fields of records can lie at odd places in memory, where no kernel can read them.
+    return X if all(stride % X.itemsize == 0 for stride in X.strides) else np.ascontiguousarray(X)
 
 
 def check_holes(estimator: Any, X: Any, missing_values: Any, *, reset: bool) -> Array:
@@ -202,21 +212,31 @@ def _refuse_kinds(X: Any) -> None:
             f"X has a masked cell at row {row}, column {column}; missing values are not supported here: impute them "
             "first, or drop the rows"
         )
-    for name, dtype in _dtypes(X):
-        if dtype.kind in "mM":
+    for name, dtype, cell in _columns(X):
+        temporal = getattr(dtype, "is_temporal", None)  # polars
+        is_date = temporal() if temporal else getattr(dtype, "kind", "") in "mM"
+        if is_date or isinstance(cell, np.datetime64 | np.timedelta64 | date):
+            kind = type(cell).__name__ if not is_date else dtype
             raise ValueError(
-                f"column {name} of X has dtype {dtype}; a date is not a measurement: convert it to a number yourself, "
+                f"column {name} of X holds {kind}; a date is not a measurement: convert it to a number yourself, "
                 "for example days since its minimum"
             )
+        if isinstance(cell, str) and hasattr(X, "columns"):
+            raise ValueError(f"{_not_a_number(name, 'text')}; row 0 holds {cell!r}")
 
 
-def _dtypes(X: Any) -> Iterable[tuple[Any, Any]]:
-    if hasattr(X, "dtypes") and hasattr(X, "columns"):
-        return [(repr(c), t) for c, t in zip(X.columns, X.dtypes, strict=True) if isinstance(t, np.dtype)]
-    dtype = getattr(X, "dtype", None)
-    if dtype is None and isinstance(X, list):
-        dtype = np.asarray(X).dtype if _is_rectangular(X) else None
-    return [(0, dtype)] if isinstance(dtype, np.dtype) else []
+def _columns(X: Any) -> Iterable[tuple[str, Any, Any]]:
+    """Name, type and, where Python objects may hide something, first cell of the columns of X."""
+    if hasattr(X, "dtypes") and hasattr(X, "columns") and len(X):
+        first = X.row(0) if hasattr(X, "row") else X.iloc[0].tolist()
+        return [(repr(c), t, cell) for c, t, cell in zip(X.columns, X.dtypes, first, strict=True)]
+    if isinstance(X, list) and _is_rectangular(X):
+        X = np.asarray(X)
+    if not isinstance(X, np.ndarray) or not X.size:
+        return []
+    if X.dtype == object and X.ndim == 2:
+        return [(str(j), X.dtype, cell) for j, cell in enumerate(X[0])]
+    return [("0", X.dtype, None)]
 
 
 def _is_rectangular(X: list[Any]) -> bool:
@@ -228,8 +248,9 @@ def check_finite(X: Array, names: Any = None) -> None:
     """Name the first NaN or infinite cell; a block at a time, without a copy."""
     for begin in range(0, len(X), 65_536):
         block = X[begin : begin + 65_536]
-        if np.isfinite(block.sum(dtype=np.float64)):
-            continue  # a NaN or an infinity would have shown
+        with np.errstate(over="ignore", invalid="ignore"):
+            if np.isfinite(block.sum(dtype=np.float64)):
+                continue  # a NaN or an infinity would have shown
         bad = np.argwhere(~np.isfinite(block))
         if len(bad):
             row, column = int(bad[0, 0]) + begin, int(bad[0, 1])
@@ -242,11 +263,11 @@ def check_weight(sample_weight: Any, n_rows: int) -> Array | None:
     """Return non-negative, finite weights, one for each row; None when every row counts once."""
     if sample_weight is None:
         return None
+    if isinstance(sample_weight, Real):
+        sample_weight = np.full(n_rows, float(sample_weight))
     weight = check_array(
         sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight", ensure_all_finite=False
     )
-    if weight.ndim == 0:
-        weight = np.full(n_rows, float(weight))
     if weight.shape != (n_rows,):
         raise ValueError(
             f"sample_weight has shape {weight.shape}, but X has {n_rows} rows: give one weight for each row"
@@ -259,6 +280,16 @@ def check_weight(sample_weight: Any, n_rows: int) -> Array | None:
         )
     if not weight.any():
         raise ValueError("every sample_weight is zero: nothing is left to fit; give at least one row a positive weight")
+    total = float(np.sum(weight / weight.max())) * float(weight.max())
+    if not 1e-100 < total < 1e100:
+        raise ValueError(f"sample_weight sums to {total:g}; weights count rows: bring them nearer to 1")
+    if total < 1.0 + 1e-9 < n_rows:
+        warnings.warn(
+            f"sample_weight sums to {total:g}, so {n_rows} rows count as {total:g}: weights are counts, not shares; "
+            f"multiply them by {n_rows / total:g}",
+            DataWarning,
+            stacklevel=4,
+        )
     return None if (weight == 1.0).all() else weight
 
 
@@ -266,8 +297,8 @@ def spawn(random_state: Any) -> np.random.SeedSequence:
     """Seed that spawns children: None varies, an int repeats, a generator moves on; the global state is not touched."""
     if random_state is None:
         return np.random.SeedSequence()
-    if isinstance(random_state, np.random.SeedSequence):
-        return random_state
+    if isinstance(random_state, np.random.SeedSequence):  # a copy: the user's own is not advanced
+        return np.random.SeedSequence(random_state.entropy, spawn_key=random_state.spawn_key)
     if isinstance(random_state, np.random.Generator):
         return np.random.SeedSequence(random_state.integers(2**32, size=4).tolist())
     if isinstance(random_state, np.random.RandomState):

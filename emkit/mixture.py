@@ -18,9 +18,9 @@ from ._charts import Simplex
 from ._mixin import EMMixin
 from ._model import Charts, Model, Rounding, add
 from ._starts import greedy_seeds, partition, random_seeds, soften, whiten
-from ._validation import NOTHING, ArrayLike, Interval, Options, Rules, spawn
+from ._validation import NOTHING, SEED, ArrayLike, Interval, Options, Rules, check_parameter, check_weight, spawn
 from .emissions.gaussian import SHAPES, Gaussian, Gaussians, Sums
-from .exceptions import DataWarning
+from .exceptions import DataWarning, InvalidParameterError
 
 Array = NDArray[Any]
 
@@ -274,9 +274,9 @@ class EMGaussianMixture(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[m
     """Gaussian mixture, estimated by accelerated EM.
 
     scikit-learn's ``GaussianMixture``, parameter by parameter and attribute by attribute: replacing the import is
-    enough. What differs: ``tol`` bounds what remains to be gained rather than the last change, ``reg_covar`` is
-    relative to the data and part of the objective, rows may have weights, starts look at whitened data, and a component
-    that collapses is named.
+    enough. What differs: the default is two components; ``tol`` bounds what remains to be gained rather than the last
+    change, ``reg_covar`` is relative to the data and part of the objective, rows may have weights, starts look at
+    whitened data, and a component that collapses is named.
 
     Parameters
     ----------
@@ -312,7 +312,7 @@ class EMGaussianMixture(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[m
     random_state : int, RandomState, Generator, SeedSequence, optional
         Seed of the starts.
     warm_start : bool, default=False
-        Begin the first start where the previous fit ended.
+        Begin the first start where the previous fit ended; with ``n_init="auto"`` it is the only one.
     verbose : int, default=0
         1 prints every tenth step, 2 every step.
 
@@ -423,13 +423,19 @@ class EMGaussianMixture(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[m
         return Mixture(law, int(self.n_components), self.init_params, self._given())
 
     def _given(self) -> Given:
-        values = (self.weights_init, self.means_init, self.precisions_init)
-        return Given(*(None if value is None else np.asarray(value, dtype=np.float64) for value in values))
+        values: list[Array | None] = []
+        for name in ("weights_init", "means_init", "precisions_init"):
+            value = getattr(self, name)
+            try:
+                values.append(None if value is None else np.array(value, dtype=np.float64, order="C"))
+            except (TypeError, ValueError) as error:
+                raise InvalidParameterError(f"{name} must be an array of numbers: {error}") from error
+        return Given(*values)
 
     def _check_start(self, X: Array) -> None:
         (n, d), k, name = X.shape, self.n_components, type(self).__name__
         if n < k:
-            raise ValueError(f"n_components={k}, but X has n_samples={n} rows; use {n} components or fewer")
+            raise ValueError(f"n_components={k}, but X has n_samples={n}; set n_components to {n} or fewer")
         if self.warm_start and hasattr(self, "means_"):
             for parameter, fitted in (("n_components", len(self.means_)), ("covariance_type", self._fitted_type)):
                 if getattr(self, parameter) != fitted:
@@ -448,9 +454,8 @@ class EMGaussianMixture(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[m
                     f"covariance_type={self.covariance_type!r} and {d} features needs {shape}"
                 )
             if value is not None and not np.isfinite(value).all():
-                raise ValueError(
-                    f"{parameter} contains {value[~np.isfinite(value)][0]}; starting values must be finite"
-                )
+                where = np.argwhere(~np.isfinite(value))[0].tolist()
+                raise ValueError(f"{parameter}{where} is {value[tuple(where)]}; starting values must be finite")
         _check_values(given, law)
         n_parameters = Mixture(law, k).count(k, d)
         if n_parameters > n * d:
@@ -463,28 +468,35 @@ class EMGaussianMixture(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[m
 
     def _settle(self, params: Parts, X: Array) -> Parts:
         """Label the rows; a component that no row prefers goes to the end, so that labels have no gap."""
-        labels = self._fill(X, params, "labels")[0]
+        self._fitted_type = self.covariance_type
+        model = self._model()
+        labels = self._spread(model, model.frame(params, X), params, "labels")[0]
         alone = np.bincount(labels, minlength=len(params.weights)) == 0
         if not alone.any():
             self.labels_ = labels
             return params
         order = np.argsort(alone, kind="stable")
         self.labels_ = np.argsort(order)[labels]
-        return self._model().take(params, order)
+        return model.take(params, order)
+
+    def _fitted_model(self) -> Mixture:
+        return Mixture(SHAPES[self._fitted_type](), len(self.means_))
 
     def _publish(self, params: Parts) -> None:
         law = SHAPES[self.covariance_type]()
-        self._fitted_type = self.covariance_type
         self.weights_ = params.weights
         self.means_ = params.law.means
         self.covariances_ = law.covariances(params.law)
         self.precisions_, self.precisions_cholesky_ = law.precisions(self.covariances_)
 
     def _recall(self) -> Parts:
-        law = SHAPES[self.covariance_type]()
-        return Parts(
-            np.asarray(self.weights_), law.from_covariances(np.asarray(self.means_), np.asarray(self.covariances_))
-        )
+        values = {}
+        for name in ("weights_", "means_", "covariances_"):
+            values[name] = np.ascontiguousarray(getattr(self, name), dtype=np.float64)
+            if not np.isfinite(values[name]).all():
+                raise ValueError(f"{name} contains a value that is not finite: set it anew, or fit again")
+        weights, means, covariances = values.values()
+        return Parts(weights, SHAPES[self._fitted_type]().from_covariances(means, covariances))
 
     # What a mixture is asked
     # ----------------------------------------------------------------------------------------------
@@ -537,15 +549,15 @@ class EMGaussianMixture(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[m
             Component of each row.
         """
         check_is_fitted(self)
-        if not Interval(int, 1).allows(n_samples):
-            raise ValueError(f"n_samples must be an int of at least 1. Got {n_samples!r} instead.")
+        check_parameter(f"{type(self).__name__}.sample", "n_samples", n_samples, (Interval(int, 1),))
+        check_parameter(f"{type(self).__name__}.sample", "random_state", random_state, SEED)
         rng = np.random.default_rng(spawn(random_state))
         params = self._recall()
         counts = rng.multinomial(n_samples, params.weights / params.weights.sum())
         labels = np.repeat(np.arange(len(counts)), counts)
         return params.law.means[labels] + SHAPES[self._fitted_type]().noise(params.law, labels, rng), labels
 
-    def icl(self, X: Any) -> float:
+    def icl(self, X: Any, sample_weight: Any = None) -> float:
         """Integrated complete-data likelihood criterion on X: BIC plus a price for rows that lie between components.
 
         Lower is better; infinite for a degenerate fit.
@@ -555,5 +567,6 @@ class EMGaussianMixture(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[m
         Biernacki, C., Celeux, G. & Govaert, G. (2000). *IEEE PAMI* 22, 719-725; with the most probable component of
         each row taken for its own, as in R mclust (which reports the negative).
         """
-        certainty = self.predict_proba(X).max(axis=1)
-        return self.bic(X) - 2.0 * float(np.log(certainty).sum())
+        doubt = -np.log(self.predict_proba(X).max(axis=1))
+        weight = check_weight(sample_weight, len(doubt))
+        return self.bic(X, sample_weight) + 2.0 * float(doubt.sum() if weight is None else weight @ doubt)

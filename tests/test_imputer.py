@@ -93,11 +93,11 @@ def test_integers_in_floats_out():  # G11: sk 1.9.1
     [
         (
             pd.DataFrame({"a": [1, np.nan, 3], "b": ["x", None, "z"]}),
-            "column 'b' of X holds str.*row 0 holds 'x'",
+            "column 'b' of X holds text.*row 0 holds 'x'",
         ),  # G6
-        (pl.DataFrame({"a": [1, None], "b": ["x", None]}), "column 'b' of X holds String"),
+        (pl.DataFrame({"a": [1, None], "b": ["x", None]}), "column 'b' of X holds text"),
         (np.array([[1, "x"], [2, None]], dtype=object), "column 1 of X holds str"),
-        (pd.DataFrame({"t": pd.to_datetime(["2020-01-01", None])}), "column 't' of X has dtype datetime64"),
+        (pd.DataFrame({"t": pd.to_datetime(["2020-01-01", None])}), "column 't' of X holds datetime64"),
         ([[1.0, np.inf], [2.0, 3.0]], "infinity at row 0, column 1"),
         (pd.DataFrame({"a": [1.0, 2.0], "b": [1.0, -np.inf]}), "infinity at row 1, column 'b'"),
         ([[np.nan], [np.nan]], "every cell of X is missing"),

@@ -124,6 +124,12 @@ class Gaussian(Emission):
         mean, spread, covariance = moments(X, weight)
         varies = spread > 0.0
         deviations = np.where(varies, spread * np.sqrt(np.diagonal(covariance)), 0.0)
+        extreme = np.flatnonzero(varies & ~((deviations > 1e-152) & (deviations < 1e152)))
+        if len(extreme):
+            raise ValueError(
+                f"column {extreme[0]} of X has a standard deviation of {deviations[extreme[0]]:.3g}, whose square is "
+                "no ordinary float64: rescale the column"
+            )
         if not varies.all():
             others = np.exp(np.log(deviations[varies]).mean()) if varies.any() else 1.0
             deviations[~varies] = others

@@ -9,6 +9,7 @@ import os
 import warnings
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 
 from ..exceptions import KernelWarning
@@ -94,9 +95,17 @@ def _choose() -> str:
     if wanted not in names:
         raise ImportError(f"EMKIT_KERNELS={wanted}, but this processor and installation can run {', '.join(names)}")
     if names == ("reference",) and "EMKIT_KERNELS" not in os.environ:
+        here = Path(__file__)
+        if here.with_name("CMakeLists.txt").exists():  # never installed
+            cause, remedy = (
+                f"this is its source folder, {here.parents[1]}",
+                "Start Python elsewhere, or install it with -e",
+            )
+        else:
+            cause, remedy = "its compiled kernels are missing", "Reinstall it with a C++17 compiler"
         warnings.warn(
-            "emkit runs on NumPy: its compiled kernels are missing, and fits take several times longer. "
-            "Reinstall it with a C++17 compiler, or set EMKIT_KERNELS=reference to accept this",
+            f"emkit runs on NumPy: {cause}, and fits take several times longer. {remedy}, or set "
+            "EMKIT_KERNELS=reference to accept this",
             KernelWarning,
             stacklevel=2,
         )
