@@ -149,7 +149,7 @@ def climb(
             if watch is not None:
                 watch(n_steps, len(history), turn.objective)
             near = near + 1 if plain and pace.gap <= max(tol, rounding.objective) else 0
-            if near > _CONFIRM or (near and pace.gap == 0.0):
+            if near > _CONFIRM or (near and pace.gap <= _CLEARLY * tol):
                 status, reason = "converged", ""
                 break
             if pace.idle >= _IDLE and pace.at_rest:
@@ -215,8 +215,8 @@ class Search(NamedTuple):
     restarts: list[dict[str, Any]]
 
 
-# So many EM steps in a row must confirm that little is left to gain.
-_CONFIRM = 5
+# So many EM steps in a row must confirm that less than tol is left to gain, unless it is clearly so: this share of it.
+_CONFIRM, _CLEARLY = 5, 1e-3
 # So many steps in a row without a gain end a climb that does not otherwise converge.
 _IDLE = 5
 # The race: how many start; at each rung, how many EM steps they take and how many places there are in the next.
