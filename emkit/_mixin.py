@@ -40,7 +40,7 @@ from ._validation import (
 Array = NDArray[Any]
 
 _REMEDY = {
-    "max_iter": "raise max_iter, or tol if {gap:.3g} nats more do not matter",
+    "max_iter": "raise max_iter; about {gap:.3g} nats are left to gain (inf: too early to say)",
     "stalled": "the solution is as good as the arithmetic allows; float64 data may do better",
     "degenerate": "",
     "stopped": "the best parameters so far are kept",
@@ -95,6 +95,10 @@ class EMMixin:
 
     def _check_start(self, X: Array) -> None:
         """Refuse starting values that do not fit the data, and data too few for the model."""
+
+    def _continues(self, data: Data) -> bool:
+        """Whether the fitted parameters are a start for these data."""
+        return True
 
     def _settle(self, params: Params, X: Array) -> Params:
         """Have the last word on the parameters, in the user's units, before they are published."""
@@ -153,7 +157,7 @@ class EMMixin:
         model = self._model()
         data = model.prepare(X, weight)
         model = model.calibrate(data)
-        first = model.standardize(self._recall(), data) if warm else None
+        first = model.standardize(self._recall(), data) if warm and self._continues(data) else None
         try:
             found = self._search(model, data, first)
             reason = found.best.reason if found.best.status == "degenerate" else ""

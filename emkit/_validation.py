@@ -134,8 +134,12 @@ def check_rows(estimator: Any, X: Any, *, reset: bool) -> Array:
     X = validate_data(estimator, X, reset=reset, dtype=[np.float64, np.float32], ensure_all_finite=False)
     names = getattr(estimator, "feature_names_in_", None)
     check_finite(X, names)
+    return _aligned(X)
+
+
+def _aligned(X: Any) -> Array:
+    """The same array, unless it is a field of records at odd places in memory, where no kernel can read it."""
     X = np.asarray(X)
-    # Fields of records can lie at odd places in memory, where no kernel can read them.
     return X if all(stride % X.itemsize == 0 for stride in X.strides) else np.ascontiguousarray(X)
 
 
@@ -145,7 +149,7 @@ def check_holes(estimator: Any, X: Any, missing_values: Any, *, reset: bool) -> 
         X = np.ma.filled(X.astype(np.result_type(X.dtype, np.float32)), np.nan)
     _refuse_kinds(X)
     X = validate_data(estimator, _numbers(X), reset=reset, dtype=[np.float64, np.float32], ensure_all_finite=False)
-    X = np.asarray(X)
+    X = _aligned(X)
     if np.isinf(kernels.range_missing(X)).any() and np.isinf(X).any():
         row, column = (int(i) for i in np.argwhere(np.isinf(X))[0])
         names = getattr(estimator, "feature_names_in_", None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -200,8 +199,14 @@ class EMImputer(IncompleteAnalysis, TransformerMixin, BaseEstimator):  # type: i
 
     def _used_model(self) -> MissingNormal:
         """The model with the prior that ``fit`` settled on."""
-        model = self._model()
-        return replace(model, kind=self.prior_) if model.kind == "auto" else model
+        return self._used
+
+    def _fitted_model(self) -> MissingNormal:
+        return self._used
+
+    def _continues(self, data: Incomplete) -> bool:
+        varied = np.flatnonzero(np.diagonal(self.covariance_) > 0.0)
+        return np.array_equal(self._kept, self._fitted_kept) and np.array_equal(varied, data.columns)
 
     def _check_rows(self, X: Any, *, reset: bool) -> Array:
         """Check cells, then leave out the columns that fit left out."""
@@ -254,17 +259,27 @@ class EMImputer(IncompleteAnalysis, TransformerMixin, BaseEstimator):  # type: i
 
     def _check_start(self, X: Array) -> None:
         low, high = kernels.range_missing(X)
+        flat = np.flatnonzero((high > low) & (high - low < 1e-151))
+        if len(flat):
+            j = flat[0]
+            raise ValueError(
+                f"column {self._named(self._kept[[j]])} has a range of {high[j] - low[j]:.3g}, whose square "
+                "underflows; multiply the column first"
+            )
         size = np.maximum(-low, high)
         wrong = np.flatnonzero(size > 1e152)
         if len(wrong):
             j = wrong[0]
             raise ValueError(
-                f"column {j} has values up to {size[j]:.3g}, whose squares overflow; divide the column first"
+                f"column {self._named(self._kept[[j]])} has values up to {size[j]:.3g}, whose squares overflow; "
+                "divide the column first"
             )
 
     def _record(self, found: Search, model: Model) -> None:
         super()._record(found, model)
-        kind = model.kind  # type: ignore[attr-defined]
+        assert isinstance(model, MissingNormal)
+        self._used, self._fitted_kept = model, self._kept
+        kind = model.kind
         self.prior_ = kind if kind is None or isinstance(kind, str) else "inverse_wishart"
         self.worst_missing_information_ = self.rate_
 
@@ -357,7 +372,7 @@ class EMImputer(IncompleteAnalysis, TransformerMixin, BaseEstimator):  # type: i
         -------
         ndarray of shape (n_samples, n_features_out)
         """
-        with one_blas_thread():
+        with one_blas_thread(), self._unless_it_fails():
             X, data = self._estimate(X, sample_weight)
             return self._finish(X, data.patterns)
 
@@ -392,7 +407,7 @@ class EMImputer(IncompleteAnalysis, TransformerMixin, BaseEstimator):  # type: i
     ) -> Array:
         columns = np.flatnonzero(varying(params))
         noise = None if rng is None else rng.standard_normal((len(X), len(columns)))
-        model = self._model()
+        model = self._fitted_model()
         (filled,) = self._spread(model, model.frame(params, X, patterns)._replace(noise=noise), params, "filled")
         if len(columns) == X.shape[1]:
             return filled

@@ -787,9 +787,58 @@ def test_small_fits_start_no_process(monkeypatch):  # I9: joblib 1.6, 2.6 to 8.3
         raise AssertionError("a process was started")
 
     monkeypatch.setattr(joblib.parallel.BACKENDS["loky"], "configure", refuse)
-    fit(Xb, 3, n_init=4, n_jobs=2)
+    assert len(fit(Xb, 3, n_init=4, n_jobs=2).restarts_) == 4
 
 
 def test_silent_unless_asked(capsys):
     fit(Xb, 3)
     assert capsys.readouterr() == ("", "")
+
+
+# What newcomers and attackers found. ----------------------------------------------------------------------------------
+
+
+def test_a_refit_that_fails_leaves_the_old_fit():
+    mixture = fit(Xb, 3)
+    for X, message in ((np.full((5, 2), np.nan), "NaN"), (Xb[:2], "n_samples=2")):
+        with pytest.raises(ValueError, match=message):
+            mixture.fit(X)
+        assert mixture.predict(Xb).shape == (len(Xb),)
+
+
+def test_starting_values_and_fitted_ones_may_lie_in_any_order():
+    means = fit(Xb, 3).means_
+    mixture = EMGaussianMixture(3, means_init=np.asfortranarray(means)).fit(Xb)
+    labels = mixture.predict(Xb)
+    mixture.means_ = np.asfortranarray(mixture.means_)
+    assert_array_equal(mixture.predict(Xb), labels)
+
+
+def test_what_is_asked_after_a_fit_belongs_to_the_fit():
+    mixture = fit(Xb, 3, covariance_type="diag")
+    before = mixture.score(Xb), mixture.bic(Xb)
+    mixture.set_params(covariance_type="tied", n_components=7, reg_covar=10.0)
+    assert (mixture.score(Xb), mixture.bic(Xb)) == before
+
+
+def test_criteria_count_weights():
+    weight = np.full(len(Xb), 3.0)
+    mixture, copies = fit(Xb, 3), np.repeat(Xb, 3, axis=0)
+    for criterion in (mixture.aic, mixture.bic, mixture.icl):
+        assert_allclose(criterion(Xb, sample_weight=weight), criterion(copies))
+
+
+@pytest.mark.parametrize("unit", [1e-200, 1e200])
+def test_units_whose_squares_are_no_numbers_are_refused(unit):
+    with pytest.raises(ValueError, match=r"column 0 of X has a standard deviation of .*rescale"):
+        fit(Xb * unit, 3)
+
+
+def test_weights_that_are_shares_are_named():
+    with pytest.warns(DataWarning, match="weights are counts, not shares"), pytest.warns(ConvergenceWarning):
+        fit(Xb, 3, sample_weight=np.full(len(Xb), 1 / len(Xb)))
+
+
+def test_a_seed_sequence_is_not_used_up():
+    seed = np.random.SeedSequence(3)
+    assert_array_equal(fit(Xb, 3, random_state=seed).means_, fit(Xb, 3, random_state=seed).means_)

@@ -13,7 +13,7 @@ import pandas as pd
 import polars as pl
 import pytest
 import sklearn
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
@@ -272,8 +272,9 @@ def test_weights_are_repetitions(seed, p, share):  # G12: sk 1.9.1
         one = EMImputer(tol=1e-7).fit(X, sample_weight=weight)
         two = EMImputer(tol=1e-7).fit(np.repeat(X, weight.astype(int), axis=0))
     assert one.prior_ == two.prior_
+    assume(one.converged_ and two.converged_)  # a climb cut short may be anywhere on its way
     np.testing.assert_allclose(one.log_likelihood_, two.log_likelihood_, rtol=1e-5)
-    if one.converged_ and two.converged_ and one.worst_missing_information_ < 0.9:
+    if one.worst_missing_information_ < 0.9:
         np.testing.assert_allclose(one.covariance_, two.covariance_, rtol=1e-3, atol=1e-5)
 
 
@@ -566,3 +567,32 @@ def test_displays():
     with pytest.raises(ValueError, match="confidence"):
         OverimputationDisplay.from_estimator(imputer, frame, confidence=95)
     plt.close("all")
+
+
+def test_a_refit_that_fails_leaves_the_old_fit():
+    imputer = EMImputer().fit(M)
+    for refit in (imputer.fit, imputer.fit_transform):
+        with pytest.raises(ValueError, match="sample_weight has shape"):
+            refit(M[:, :2], sample_weight=np.ones(3))
+        assert imputer.transform(M).shape == M.shape
+
+
+def test_a_warm_start_on_other_columns_begins_anew():
+    flat = M.copy()
+    flat[:, 1] = 5.0
+    with pytest.warns(DataWarning, match="do not vary"):
+        imputer = EMImputer(warm_start=True).fit(flat)
+    np.testing.assert_allclose(imputer.fit(M).mean_, EMImputer().fit(M).mean_, rtol=1e-6)
+
+
+def test_what_is_asked_after_a_fit_belongs_to_the_fit():
+    imputer = EMImputer(prior="ridge", prior_strength=5.0).fit(M)
+    before = imputer.missing_information(M)
+    imputer.set_params(prior=None, prior_strength=1.0)
+    assert imputer.missing_information(M) == before
+
+
+def test_fields_of_records_are_read():
+    records = np.zeros(len(M), dtype=[("tag", "i1"), ("rows", "f8", (M.shape[1],))])
+    records["rows"] = M
+    np.testing.assert_array_equal(EMImputer().fit_transform(records["rows"]), EMImputer().fit_transform(M))
