@@ -220,7 +220,7 @@ _CONFIRM, _CLEARLY = 5, 1e-3
 # So many steps in a row without a gain end a climb that does not otherwise converge.
 _IDLE = 5
 # The race: how many start; at each rung, how many EM steps they take and how many places there are in the next.
-_RACERS, _RUNGS = 12, ((2, 5), (6, 2))
+_RACERS, _RUNGS = 12, ((2, 4), (5, 2))
 # Objectives of racers that differ by less, in nats, are the same.
 _TIE = 1e-3
 # A climb that takes longer than this, in seconds, is worth the price (some 20 ms) of handing the next ones to other

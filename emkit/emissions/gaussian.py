@@ -150,7 +150,7 @@ class Gaussian(Emission):
 
     def blank(self, k: int, d: int) -> Gaussians:
         """Standard normal components, to sum about and to fall back on."""
-        return self.from_covariances(np.zeros((k, d)), self._unit(k, d))
+        return Gaussians(np.zeros((k, d)), self._unit(k, d))
 
     def take(self, params: Gaussians, order: Array) -> Gaussians:
         """Components in another order."""
