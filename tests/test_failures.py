@@ -307,8 +307,10 @@ def test_float32_is_summed_in_float64(data, k, params):  # A3
     single = data.astype(np.float32)
     with warnings_allowed():
         mixture, reference = fit(single, k, **params), fit(single.astype(np.float64), k, **params)
-    # Rows are multiplied in float32 and summed in float64: right to within tol, where peers have no digit right.
-    assert_same_fit(reference, mixture, rtol=1e-3)
+    # Rows are multiplied in float32 and summed in float64. Both stop within tol of the same optimum; it is flat (one
+    # cloud, two components), so parameters may differ by more than the likelihood, where peers have no digit right.
+    assert_allclose(mixture.log_likelihood_, reference.log_likelihood_, rtol=0, atol=5e-3)
+    assert_same_fit(reference, mixture, rtol=1e-2)
 
 
 @pytest.mark.parametrize("init", ["k-means++", "kmeans"])

@@ -49,11 +49,11 @@ FARTHEST = 1e140
 def chunks(
     X: Array, weight: Array | None, center: Array, scale: Array, width: int
 ) -> Iterator[tuple[slice, Array, Array]]:
-    """Standardised pieces of X small enough to stay in cache: (rows, z, weight of each row), with ``z`` (d, rows).
+    """Standardised pieces of X, a few megabytes each: (rows, z, weight of each row), with ``z`` (d, rows).
 
-    A column lies in one piece, because NumPy is slow at many short rows. All pieces share their memory.
+    A column lies in one piece, and pieces are large, because NumPy is slow at many short arrays. All share their memory.
     """
-    size = max(128, 32_768 // width)
+    size = max(128, 524_288 // width)
     buffer = np.empty((len(center), size))
     for begin in range(0, len(X), size):
         rows = slice(begin, min(begin + size, len(X)))
