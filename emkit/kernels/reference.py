@@ -51,7 +51,7 @@ def chunks(
 ) -> Iterator[tuple[slice, Array, Array]]:
     """Standardised pieces of X, a few megabytes each: (rows, z, weight of each row), with ``z`` (d, rows).
 
-    A column lies in one piece, and pieces are large, because NumPy is slow at many short arrays. All share their memory.
+    A column lies in one piece, and pieces are large: NumPy is slow at many short arrays. All share their memory.
     """
     size = max(128, 524_288 // width)
     buffer = np.empty((len(center), size))
