@@ -16,13 +16,15 @@ Every model obeys, and ``tests/test_laws.py`` checks for every model of the pack
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ._charts import Chart
+from ._blocks import Rows
+from ._charts import Chart, Real
 
 Array = NDArray[Any]
 Tree = TypeVar("Tree")
@@ -142,32 +144,120 @@ class Model(ABC):
 
 
 class Emission(ABC):
-    """An observation law, the same for mixtures and chains; ``k`` components, rows that are independent given them."""
+    """An observation law, the same for mixtures and chains; ``k`` components, rows that are independent given them.
 
-    @property
-    @abstractmethod
-    def charts(self) -> Charts:
-        """Free coordinates of each field of the parameters."""
-
-    @abstractmethod
-    def prepare(self, X: Array, weight: Array | None) -> Data:
-        """Rows with their weights and units."""
-
-    @abstractmethod
-    def block(self, rows: Data, cut: slice) -> Data:
-        """Part of the rows."""
+    Three methods make a law: ``log_prob``, ``summarize`` and ``maximize``. The rest has an answer that suits simple
+    ones. ``rows`` are ``emkit._blocks.Rows`` unless ``prepare`` makes something else; ``rows.X`` holds the numbers, NaN
+    where a cell is missing, which must count for nothing. Fields of the parameters have the components along their
+    first axis.
+    """
 
     @abstractmethod
     def log_prob(self, params: Params, rows: Data) -> Array:
-        """Log-density (n, k) of every row under every component."""
+        """Log-density of every row under every component: a new float64 array (n, k), in C order."""
 
     @abstractmethod
-    def summarize(self, params: Params, rows: Data, resp: Array) -> Stats:
-        """Sum the statistics of the rows, weighted by the responsibilities (n, k)."""
+    def summarize(self, params: Params | None, rows: Data, resp: Array) -> Stats:
+        """Sum the statistics of the rows, weighted by ``resp`` (n, k), weights of the rows included.
+
+        ``params`` are None when there are none yet: at a start.
+        """
 
     @abstractmethod
-    def maximize(self, stats: Stats, params: Params) -> Params:
+    def maximize(self, stats: Stats, params: Params | None) -> Params:
         """Parameters of every component; one without rows keeps those it has."""
+
+    # What an accelerator, a prior, other units ask.
+
+    @property
+    def charts(self) -> Charts:
+        """Free coordinates of each field of the parameters; by default the numbers themselves."""
+        return defaultdict(Real)
+
+    def prior(self, params: Params) -> Stats | None:
+        """Imaginary data, one more addend; its first field is the log prior. None: no prior."""
+        return None
+
+    def rounding(self, rows: Data) -> Rounding:
+        """Tell what differences are nothing but rounding."""
+        return Rounding(1e-12 * rows.X.shape[1] * rows.total, 1e-12)
+
+    def standardize(self, params: Params, rows: Data) -> Params:
+        """Convert the user's units to the coordinates of ``rows``."""
+        return params
+
+    def restore(self, params: Params, rows: Data) -> Params:
+        """Convert the coordinates of ``rows`` to the user's units."""
+        return params
+
+    def take(self, params: Params, order: Array) -> Params:
+        """Components in another order."""
+        return params._make(field[order] for field in params)
+
+    def order(self, params: Params) -> Array:
+        """Give the components in a stable order, as indices."""
+        return np.arange(len(params[0]))
+
+    def degenerate(self, params: Params, stats: Stats) -> str | None:
+        """Name a component that has collapsed, or None."""
+        return None
+
+    def n_parameters(self, params: Params) -> int:
+        """How many free parameters all components have together."""
+        return int(sum(field.size for field in params))
+
+    # What the user hands in.
+
+    def learn(self, X: Any) -> Self:
+        """Give the same law, knowing what must be known before rows can be read: alphabets, numbers of columns."""
+        return self
+
+    def read(self, X: Any) -> Array:
+        """Turn the user's rows into floats (n, d), NaN where missing; name the cell that cannot be an observation."""
+        return np.asarray(X, dtype=np.float64)
+
+    def prepare(self, X: Array, weight: Array | None) -> Data:
+        """Rows with their weights and units."""
+        return Rows(X, weight, np.zeros(X.shape[1]), np.ones(X.shape[1]))
+
+    def frame(self, params: Params, X: Array) -> Data:
+        """Rows to predict, in units that suit the parameters, which are in the user's."""
+        return self.prepare(X, None)
+
+    def block(self, rows: Data, cut: slice) -> Data:
+        """Part of the rows."""
+        return rows.cut(cut)
+
+    def features(self, rows: Data) -> Array:
+        """Numbers (n, m), none missing, by whose distances rows can be told apart: starts are seeded on them."""
+        deviations = (rows.X - rows.center) / rows.scale
+        return np.where(np.isnan(deviations), 0.0, deviations)
+
+    # What prediction asks; parameters in the user's units.
+
+    def sample(self, params: Params, labels: Array, rng: np.random.Generator) -> Array:
+        """Draw one row (n, d) from the component that each label names."""
+        raise NotImplementedError(f"{type(self).__name__} cannot be sampled: it does not define sample")
+
+    def mean(self, params: Params) -> Array:
+        """Means (k, d) of the components."""
+        raise NotImplementedError(f"{type(self).__name__} has no mean: it does not define mean")
+
+    def cdf(self, params: Params, column: int, x: Array) -> Array:
+        """Distribution function (len(x), k) of one column under every component."""
+        raise NotImplementedError(f"{type(self).__name__} has no quantiles: it does not define cdf")
+
+    def fill(self, params: Params, rows: Data, resp: Array) -> Array:
+        """Rows (n, d) whose missing cells hold their expectation, given the observed cells and ``resp`` (n, k)."""
+        return np.where(np.isnan(rows.X), resp @ self.mean(params), rows.X)
+
+    def publish(self, params: Params) -> dict[str, Array]:
+        """Fitted attributes, by name (each ends in an underscore)."""
+        return {f"{name}_": value for name, value in zip(params._fields, params, strict=True)}
+
+    def recall(self, attributes: Mapping[str, Array]) -> Params:
+        """Parameters from fitted attributes: the inverse of ``publish``."""
+        raise NotImplementedError(f"{type(self).__name__} cannot continue a fit: it does not define recall")
 
 
 class Ascent(NamedTuple):

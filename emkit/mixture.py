@@ -238,7 +238,7 @@ class Mixture(Model):
 
     def count(self, k: int, d: int) -> int:
         """Free parameters of ``k`` components of ``d`` columns."""
-        return k - 1 + k * d + self.law.n_parameters(k, d)
+        return k - 1 + k * d + self.law.n_covariance_parameters(k, d)
 
 
 def _log(weights: Array) -> Array:

@@ -104,8 +104,12 @@ class Gaussian(Emission):
     def noise(self, params: Gaussians, labels: Array, rng: np.random.Generator) -> Array:
         """Draw deviations from the means of the components ``labels``."""
 
+    def n_parameters(self, params: Gaussians) -> int:
+        """Means and covariances."""
+        return params.means.size + self.n_covariance_parameters(*params.means.shape)
+
     @abstractmethod
-    def n_parameters(self, k: int, d: int) -> int:
+    def n_covariance_parameters(self, k: int, d: int) -> int:
         """Free parameters of the covariances."""
 
     # What follows is the same for all
@@ -188,8 +192,9 @@ class Gaussian(Emission):
     @abstractmethod
     def _unit(self, k: int, d: int) -> Array: ...
 
-    def summarize(self, params: Gaussians, rows: Rows, resp: Array) -> Sums:
+    def summarize(self, params: Gaussians | None, rows: Rows, resp: Array) -> Sums:
         """Sums for given responsibilities (n, k), weights included."""
+        params = params or self.blank(resp.shape[1], rows.X.shape[1])
         z = (rows.X - rows.center) / rows.scale
         deviations = (z - mean for mean in params.means)
         sums = [(r @ y, self._second(y, r)) for y, r in zip(deviations, resp.T, strict=True)]
@@ -199,8 +204,9 @@ class Gaussian(Emission):
     def _second(self, deviation: Array, resp: Array) -> Array:
         """Second moments of one component."""
 
-    def maximize(self, stats: Sums, params: Gaussians) -> Gaussians:
+    def maximize(self, stats: Sums, params: Gaussians | None) -> Gaussians:
         """Weighted means and covariances; a component without rows keeps those it has."""
+        params = params or self.blank(*stats.firsts.shape)
         occupied = stats.counts > _EMPTY
         if occupied.all():
             delta = stats.firsts / stats.counts[:, None]
@@ -370,7 +376,7 @@ class Full(_Correlated):
             white[labels == k] = white[labels == k] @ factor.T
         return white
 
-    def n_parameters(self, k: int, d: int) -> int:
+    def n_covariance_parameters(self, k: int, d: int) -> int:
         """``k`` triangles."""
         return k * d * (d + 1) // 2
 
@@ -405,8 +411,9 @@ class Tied(_Correlated):
         """``B`` once."""
         return Sums(self._log_prior(params), 0.0, 0.0, self.reg_covar * np.eye(params.means.shape[1]))
 
-    def summarize(self, params: Gaussians, rows: Rows, resp: Array) -> Sums:
+    def summarize(self, params: Gaussians | None, rows: Rows, resp: Array) -> Sums:
         """Sums for given responsibilities (n, k), weights included."""
+        params = params or self.blank(resp.shape[1], rows.X.shape[1])
         z = (rows.X - rows.center) / rows.scale
         counts = resp.sum(axis=0)
         return Sums(0.0, counts, resp.T @ z - counts[:, None] * params.means, (resp.sum(axis=1)[:, None] * z).T @ z)
@@ -432,7 +439,7 @@ class Tied(_Correlated):
         """Correlate white noise."""
         return rng.standard_normal((len(labels), params.means.shape[1])) @ params.spread.T
 
-    def n_parameters(self, k: int, d: int) -> int:
+    def n_covariance_parameters(self, k: int, d: int) -> int:
         """One triangle."""
         return d * (d + 1) // 2
 
@@ -510,7 +517,7 @@ class Diagonal(_Uncorrelated):
         """Scale white noise."""
         return np.sqrt(params.spread[labels]) * rng.standard_normal((len(labels), params.means.shape[1]))
 
-    def n_parameters(self, k: int, d: int) -> int:
+    def n_covariance_parameters(self, k: int, d: int) -> int:
         """A variance for each component and column."""
         return k * d
 
@@ -556,7 +563,7 @@ class Spherical(_Uncorrelated):
         """Scale white noise."""
         return np.sqrt(params.spread[labels, None]) * rng.standard_normal((len(labels), params.means.shape[1]))
 
-    def n_parameters(self, k: int, d: int) -> int:
+    def n_covariance_parameters(self, k: int, d: int) -> int:
         """A variance for each component."""
         return k
 
