@@ -41,8 +41,8 @@ class Rows(NamedTuple):
         """Logarithm of the volume of one unit of ``z``: what a log-density loses in the user's units."""
         return float(np.log(self.scale).sum())
 
-    def cut(self, rows: slice) -> Rows:
-        """Part of the rows."""
+    def cut(self, rows: slice | Array) -> Rows:
+        """Part of the rows: a slice, or their numbers."""
         return self._replace(X=self.X[rows], weight=None if self.weight is None else self.weight[rows])
 
 

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._blocks import Rows
+from ._cells import centred, numbers, refuse_unseen
 from ._charts import Chart, Real
 
 Array = NDArray[Any]
@@ -40,8 +41,10 @@ class Degenerate(ArithmeticError):
     """The M-step has no valid answer; the message names the component or state and the remedy."""
 
 
-def add(left: Tree, right: Tree) -> Tree:
-    """Add statistics field by field."""
+def add(left: Tree, right: Tree | None) -> Tree:
+    """Add statistics field by field; None is nothing."""
+    if right is None:
+        return left
     if isinstance(left, tuple) and hasattr(left, "_make"):
         return left._make(map(add, left, right))  # type: ignore[no-any-return, call-overload]
     return left + right  # type: ignore[no-any-return, operator]
@@ -167,7 +170,26 @@ class Emission(ABC):
     def maximize(self, stats: Stats, params: Params | None) -> Params:
         """Parameters of every component; one without rows keeps those it has."""
 
-    # What an accelerator, a prior, other units ask.
+    # What a mixture, a start, an accelerator, a prior, other units ask.
+
+    def expect(self, log_weights: Array, params: Params, rows: Data) -> tuple[float, Array, Stats]:
+        """E-step of a mixture: log-likelihood, counts (k,) of the components, and the law's sums."""
+        log_density, resp = _posterior(self.log_prob(params, rows) + log_weights)
+        if rows.weight is not None:
+            resp *= rows.weight[:, None]
+            log_density = np.where(rows.weight > 0.0, log_density * rows.weight, 0.0)
+        return float(log_density.sum()), resp.sum(axis=0), self.summarize(params, rows, resp)
+
+    def infer(self, log_weights: Array, params: Params, rows: Data, *out: Array | None) -> None:
+        """Fill log-densities (n,), responsibilities (n, k) and labels (n,) of a mixture, each unless None."""
+        log_density, resp = _posterior(self.log_prob(params, rows) + log_weights)
+        for array, value in zip(out, (log_density, resp, resp.argmax(axis=1)), strict=True):
+            if array is not None:
+                array[...] = value
+
+    def start(self, rows: Data, resp: Array) -> Params:
+        """Parameters of a first guess at ``resp`` (n, k), weights of the rows included."""
+        return self.maximize(self.summarize(None, rows, resp), None)
 
     @property
     def charts(self) -> Charts:
@@ -198,6 +220,11 @@ class Emission(ABC):
         """Give the components in a stable order, as indices."""
         return np.arange(len(params[0]))
 
+    def profile(self, params: Params) -> Array:
+        """Numbers (k, m) that describe each component, of order 1; two that agree in them are the same."""
+        fields = [field.reshape(len(field), -1) for field in params]
+        return np.hstack([field / np.maximum(np.abs(field).max(axis=0), 1e-300) for field in fields])
+
     def degenerate(self, params: Params, stats: Stats) -> str | None:
         """Name a component that has collapsed, or None."""
         return None
@@ -214,24 +241,28 @@ class Emission(ABC):
 
     def read(self, X: Any) -> Array:
         """Turn the user's rows into floats (n, d), NaN where missing; name the cell that cannot be an observation."""
-        return np.asarray(X, dtype=np.float64)
+        return numbers(X)
+
+    def write(self, X: Array) -> Array:
+        """Turn such floats back into what the user would have handed in: the inverse of ``read``."""
+        return X
 
     def prepare(self, X: Array, weight: Array | None) -> Data:
         """Rows with their weights and units."""
+        refuse_unseen(X)
         return Rows(X, weight, np.zeros(X.shape[1]), np.ones(X.shape[1]))
 
     def frame(self, params: Params, X: Array) -> Data:
         """Rows to predict, in units that suit the parameters, which are in the user's."""
-        return self.prepare(X, None)
+        return Rows(X, None, np.zeros(X.shape[1]), np.ones(X.shape[1]))
 
-    def block(self, rows: Data, cut: slice) -> Data:
-        """Part of the rows."""
+    def block(self, rows: Data, cut: slice | Array) -> Data:
+        """Part of the rows: a slice, or their numbers."""
         return rows.cut(cut)
 
     def features(self, rows: Data) -> Array:
         """Numbers (n, m), none missing, by whose distances rows can be told apart: starts are seeded on them."""
-        deviations = (rows.X - rows.center) / rows.scale
-        return np.where(np.isnan(deviations), 0.0, deviations)
+        return centred((rows.X - rows.center) / rows.scale, rows.weight)
 
     # What prediction asks; parameters in the user's units.
 
@@ -258,6 +289,16 @@ class Emission(ABC):
     def recall(self, attributes: Mapping[str, Array]) -> Params:
         """Parameters from fitted attributes: the inverse of ``publish``."""
         raise NotImplementedError(f"{type(self).__name__} cannot continue a fit: it does not define recall")
+
+
+def _posterior(log_joint: Array) -> tuple[Array, Array]:
+    """Logarithms of the sums (n,) of the rows' exponentials, and shares (n, k) in them; zeros if there is no sum."""
+    top = log_joint.max(axis=1, keepdims=True)
+    share = np.exp(log_joint - np.where(np.isneginf(top), 0.0, top))
+    total = share.sum(axis=1, keepdims=True)
+    possible = total > 0.0
+    share /= np.where(possible, total, 1.0)
+    return np.where(possible, top + np.log(np.where(possible, total, 1.0)), -np.inf)[:, 0], share
 
 
 class Ascent(NamedTuple):
