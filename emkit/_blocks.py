@@ -30,6 +30,7 @@ class Rows(NamedTuple):
     scatter: Array | None = (
         None  # (d, d), the weighted sum of z z', for laws in which it does not depend on the parameters
     )
+    holes: Any = None  # what a law knows of the missing cells; None: it has not looked
 
     @property
     def total(self) -> float:
@@ -43,7 +44,8 @@ class Rows(NamedTuple):
 
     def cut(self, rows: slice | Array) -> Rows:
         """Part of the rows: a slice, or their numbers."""
-        return self._replace(X=self.X[rows], weight=None if self.weight is None else self.weight[rows])
+        weight = None if self.weight is None else self.weight[rows]
+        return self._replace(X=self.X[rows], weight=weight, scatter=None, holes=None)
 
 
 def cuts(n_rows: int, work_per_row: int) -> list[slice]:
@@ -69,7 +71,10 @@ def pieces(X: Array, weight: Array | None) -> Iterator[tuple[Array, Array | None
 
 
 class Moments(NamedTuple):
-    """Weighted mean, and covariance about it (divisor: sum of the weights) of ``(x - mean) / spread``."""
+    """Weighted mean, and covariance about it (divisor: sum of the weights) of ``(x - mean) / spread``.
+
+    Of the observed cells; where some are missing, only the diagonal of the covariance has a meaning.
+    """
 
     mean: Array
     spread: Array  # half the range of each column; 0 for a column that does not vary beyond rounding
@@ -80,21 +85,27 @@ def moments(X: Array, weight: Array | None) -> Moments:
     """Two passes, the second about the middle of the range and in units of it, so that nothing overflows or cancels."""
     low, high = np.full(X.shape[1], np.inf), np.full(X.shape[1], -np.inf)
     for x, _ in pieces(X, weight):
-        low, high = np.minimum(low, x.min(axis=0)), np.maximum(high, x.max(axis=0))
+        low, high = np.fmin(low, np.fmin.reduce(x, axis=0)), np.fmax(high, np.fmax.reduce(x, axis=0))
     middle = 0.5 * low + 0.5 * high
     spread = 0.5 * high - 0.5 * low
     spread[spread <= 4.0 * np.finfo(np.float64).eps * np.abs(middle)] = 0.0
     unit = np.where(spread > 0.0, spread, 1.0)
-    count, first, second = 0.0, np.zeros(len(unit)), np.zeros((len(unit), len(unit)))
+    count, first, second = np.zeros(len(unit)), np.zeros(len(unit)), np.zeros((len(unit), len(unit)))
     for x, w in pieces(X, weight):
         z = (x - middle) / unit
+        seen = None
+        if np.isnan(np.min(z)):
+            seen = ~np.isnan(z)
+            z[~seen] = 0.0
         z[:, spread == 0.0] = 0.0
         weighted = z if w is None else z * w[:, None]
-        count += len(z) if w is None else float(w.sum())
+        each = np.ones(len(z)) if w is None else w
+        count += each.sum() if seen is None else each @ seen
         first += weighted.sum(axis=0)
         second += weighted.T @ z
+    count[count == 0.0] = 1.0  # a column whose observed cells all have weight zero
     first /= count
-    covariance = second / count - np.outer(first, first)
+    covariance = second / np.sqrt(np.outer(count, count)) - np.outer(first, first)
     return Moments(middle + unit * first, spread, 0.5 * (covariance + covariance.T))
 
 
@@ -116,7 +127,7 @@ def sample(rows: Rows, size: int) -> Rows:
     """
     x, weight = _all(rows) if len(rows.X) <= size else _smallest_hashes(rows, size)
     order = np.lexsort(x.T[::-1])
-    return rows._replace(X=x[order], weight=weight[order] * (rows.total / weight.sum()), scatter=None)
+    return rows._replace(X=x[order], weight=weight[order] * (rows.total / weight.sum()), scatter=None, holes=None)
 
 
 def _all(rows: Rows) -> tuple[Array, Array]:

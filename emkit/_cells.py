@@ -47,7 +47,7 @@ def numbers(X: Any) -> Array:
         if np.isinf(block).any():
             row, column = (int(i) for i in np.argwhere(np.isinf(block))[0])
             raise BadCell(begin + row, column, "infinity", "a missing value is written NaN")
-    return X
+    return np.asarray(X)
 
 
 def symbols(X: Any) -> list[tuple[Array, Array]]:

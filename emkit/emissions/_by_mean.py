@@ -63,7 +63,7 @@ def ratio(total: Array, seen: Array, kept: Array | None, otherwise: float) -> Ar
     """``total / seen`` (k, ...), where nothing was seen what was kept, else the ratio for all components together."""
     enough = seen > UNSEEN
     if enough.all():
-        return total / seen
+        return np.asarray(total / seen)
     if kept is None:
         everywhere = seen.sum(axis=0)
         pooled = total.sum(axis=0) / np.where(everywhere > UNSEEN, everywhere, 1.0)
@@ -84,9 +84,9 @@ class ByMean(Emission):
 
     def read(self, X: Any) -> Array:
         """Numbers the law allows."""
-        X = numbers(X).astype(np.float64, copy=False)
-        refuse(X, self._wrong(X), self.allowed)
-        return X
+        cells = numbers(X).astype(np.float64, copy=False)
+        refuse(cells, self._wrong(cells), self.allowed)
+        return cells
 
     @property
     def charts(self) -> Charts:

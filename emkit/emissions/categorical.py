@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from .._blocks import Rows
-from .._cells import BadCell, refuse_unseen, symbols
+from .._cells import BadCell, symbols
 from .._charts import Simplex
 from .._model import Charts, Emission
 from ..exceptions import InvalidParameterError
@@ -104,17 +104,11 @@ class Categorical(Emission):
 
     def _encode(self, j: int, values: Array, missing: Array) -> Array:
         numbers = {symbol: float(i) for i, symbol in enumerate(self.categories[j])}
-        distinct, inverse = (
-            (np.array(list(dict.fromkeys(values[~missing])), dtype=object), None)
-            if values.dtype == object
-            else np.unique(values[~missing], return_inverse=True)
-        )
+        present = values[~missing]
+        distinct, where = (present, slice(None)) if present.dtype == object else np.unique(present, return_inverse=True)
         known = np.array([numbers.get(symbol, np.nan) for symbol in distinct.tolist()], dtype=np.float64)
         codes = np.full(len(values), np.nan)
-        if inverse is None:
-            codes[~missing] = [numbers.get(symbol, np.nan) for symbol in values[~missing]]
-        else:
-            codes[~missing] = known[inverse]
+        codes[~missing] = known[where]
         if self.handle_unknown == "error" and np.isnan(known).any():
             row = int(np.flatnonzero(np.isnan(codes) & ~missing)[0])
             shown = ", ".join(repr(symbol) for symbol in self.categories[j][:5])
@@ -138,11 +132,6 @@ class Categorical(Emission):
             columns.append(kept[X[:, j].astype(np.intp)])
         kinds = {column.dtype.kind for column in columns}
         return np.column_stack([c if len(kinds) == 1 else c.astype(object) for c in columns])
-
-    def prepare(self, X: Array, weight: Array | None) -> Rows:
-        """Rows with their weights."""
-        refuse_unseen(X)
-        return super().prepare(X, weight)
 
     # The law
     # ----------------------------------------------------------------------------------------------------------

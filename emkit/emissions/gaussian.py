@@ -1,258 +1,23 @@
-"""The multivariate normal law, with four shapes of covariance: full, tied, diag, spherical.
-
-Statistics of component ``k``, summed over rows with responsibilities ``r`` (times weights), about the current mean
-``m``::
-
-    counts = sum r        firsts = sum r (z - m)        seconds = sum r (z - m)(z - m)'
-
-and the M-step, with ``delta = firsts / counts`` and the prior's ``B``::
-
-    mean = m + delta        covariance = (seconds + B) / counts - delta delta'
-
-The prior is one imaginary row's worth of scatter, ``B = reg_covar I`` in units of the data's own variance: an
-(improper) inverse Wishart density ``exp(-tr(B covariance^-1) / 2)`` per covariance. It bounds the objective, and
-vanishes as rows are added.
-"""
+"""The multivariate normal law, with four shapes of covariance: full, tied, diag, spherical."""
 
 from __future__ import annotations
 
 import warnings
-from abc import abstractmethod
-from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lapack
 
-from .. import kernels
-from .._blocks import Rows, moments, scatter
+from .._blocks import Rows, scatter
 from .._charts import Cholesky, Positive, Real
-from .._model import Charts, Degenerate, Emission
+from .._model import Charts, Degenerate
 from ..exceptions import DataWarning
+from ._gaussian import Gaussian, Gaussians, Sums, listed
+
+__all__ = ["SHAPES", "Diagonal", "Full", "Gaussian", "Gaussians", "Spherical", "Sums", "Tied"]
 
 Array = NDArray[Any]
-
-# A component of less weight has no rows: it keeps its mean and covariance.
-_EMPTY = 1e-10
-
-
-class Gaussians(NamedTuple):
-    """Means and covariances of ``k`` components in a shape's own form."""
-
-    means: Array  # (k, d)
-    spread: Array  # full: Cholesky factors (k, d, d); tied: one factor (d, d); diag: variances (k, d); spherical: (k,)
-
-
-class Sums(NamedTuple):
-    """Expected sufficient statistics; the first field is the log-likelihood."""
-
-    loglik: Any
-    counts: Any  # (k,)
-    firsts: Any  # (k, d)
-    seconds: Any  # as ``spread``, symmetric; tied: the scatter of all rows about 0
-
-
-@dataclass(frozen=True)
-class Gaussian(Emission):
-    """What the four shapes have in common."""
-
-    reg_covar: float = 1e-6
-
-    # The shape
-    # ----------------------------------------------------------------------------------------------------------
-
-    kernel: ClassVar[str]  # the end of the name of its kernels
-
-    @abstractmethod
-    def prior(self, params: Gaussians) -> Sums:
-        """Scatter of the imaginary rows, the same for every component, and the log prior."""
-
-    @abstractmethod
-    def covariances(self, params: Gaussians) -> Array:
-        """Covariances in scikit-learn's form for this shape."""
-
-    @abstractmethod
-    def from_covariances(self, means: Array, covariances: Array) -> Gaussians:
-        """Inverse of ``covariances``."""
-
-    @abstractmethod
-    def full(self, params: Gaussians) -> Array:
-        """Covariances as (k, d, d) matrices."""
-
-    @abstractmethod
-    def rescale(self, params: Gaussians, center: Array, scale: Array) -> Gaussians:
-        """Parameters of ``center + scale * z``, given those of ``z``."""
-
-    @abstractmethod
-    def precisions(self, covariances: Array) -> tuple[Array, Array]:
-        """Precisions and scikit-learn's ``precisions_cholesky``, both in scikit-learn's form for this shape."""
-
-    @abstractmethod
-    def from_precisions(self, means: Array, precisions: Array) -> Gaussians:
-        """Parameters with these precisions."""
-
-    @abstractmethod
-    def fault(self, precisions: Array) -> str | None:
-        """Say where the first entry stands that is not a precision, and its value; None if there is none."""
-
-    @abstractmethod
-    def shape(self, k: int, d: int) -> tuple[int, ...]:
-        """Shape of the covariances."""
-
-    @abstractmethod
-    def noise(self, params: Gaussians, labels: Array, rng: np.random.Generator) -> Array:
-        """Draw deviations from the means of the components ``labels``."""
-
-    def n_parameters(self, params: Gaussians) -> int:
-        """Means and covariances."""
-        return params.means.size + self.n_covariance_parameters(*params.means.shape)
-
-    @abstractmethod
-    def n_covariance_parameters(self, k: int, d: int) -> int:
-        """Free parameters of the covariances."""
-
-    # What follows is the same for all
-    # -----------------------------------------------------------------------------------
-
-    def units(self, deviations: Array) -> Array:
-        """Scale of the coordinates, given the columns' standard deviations."""
-        return deviations
-
-    def least_rows(self, d: int) -> float:
-        """How many rows a component needs for its covariance to be worth having."""
-        return 5.0
-
-    def prepare(self, X: Array, weight: Array | None) -> Rows:
-        """Find the centre and scale of the data; warn of columns that say nothing."""
-        mean, spread, covariance = moments(X, weight)
-        varies = spread > 0.0
-        deviations = np.where(varies, spread * np.sqrt(np.diagonal(covariance)), 0.0)
-        extreme = np.flatnonzero(varies & ~((deviations > 1e-152) & (deviations < 1e152)))
-        if len(extreme):
-            raise ValueError(
-                f"column {extreme[0]} of X has a standard deviation of {deviations[extreme[0]]:.3g}, whose square is "
-                "no ordinary float64: rescale the column"
-            )
-        if not varies.all():
-            others = np.exp(np.log(deviations[varies]).mean()) if varies.any() else 1.0
-            deviations[~varies] = others
-            warnings.warn(
-                f"column {_listed(np.flatnonzero(~varies))} is constant and distinguishes no components; drop it",
-                DataWarning,
-                stacklevel=2,
-            )
-        self._warn_of_collinear(covariance, varies)
-        return self.block(Rows(X, weight, mean, self.units(deviations)), slice(None))
-
-    def _warn_of_collinear(self, covariance: Array, varies: Array) -> None:
-        """Shapes without correlations do not mind."""
-
-    def block(self, rows: Rows, cut: slice) -> Rows:
-        """Part of the rows."""
-        return rows.cut(cut)
-
-    def blank(self, k: int, d: int) -> Gaussians:
-        """Standard normal components, to sum about and to fall back on."""
-        return Gaussians(np.zeros((k, d)), self._unit(k, d))
-
-    def take(self, params: Gaussians, order: Array) -> Gaussians:
-        """Components in another order."""
-        return Gaussians(params.means[order], self._one(params.spread, order))
-
-    def expect(self, log_weights: Array, params: Gaussians, rows: Rows) -> Sums:
-        """Fused E-step of a mixture: log-densities, responsibilities and sums, without an (n, k) array."""
-        fused = getattr(kernels, f"expect_{self.kernel}")
-        loglik, counts, *sums = fused(*rows[:4], log_weights, *params)
-        if rows.scatter is not None:
-            sums.append(rows.scatter)
-        return Sums(loglik - float(counts.sum()) * rows.log_unit, counts, *sums)
-
-    def infer(self, log_weights: Array, params: Gaussians, rows: Rows, *out: Array | None) -> None:
-        """Fill log-densities (n,), responsibilities (n, k) and labels (n,) of a mixture, each unless None."""
-        fused = getattr(kernels, f"infer_{self.kernel}")
-        fused(rows.X, rows.center, rows.scale, log_weights, *params, *out)
-        log_density = out[0]
-        if log_density is not None:
-            log_density -= rows.log_unit
-
-    def log_prob(self, params: Gaussians, rows: Rows) -> Array:
-        """Log-density (n, k) of every row under every component."""
-        alone, out = np.zeros(1), np.empty((len(params.means), len(rows.X)))
-        for k, mean in enumerate(params.means):
-            self.infer(
-                alone, Gaussians(mean[None], self._one(params.spread, slice(k, k + 1))), rows, out[k], None, None
-            )
-        return out.T
-
-    def _one(self, spread: Array, index: Any) -> Array:
-        """Spread of some components."""
-        return np.asarray(spread[index])
-
-    @abstractmethod
-    def _unit(self, k: int, d: int) -> Array: ...
-
-    def summarize(self, params: Gaussians | None, rows: Rows, resp: Array) -> Sums:
-        """Sums for given responsibilities (n, k), weights included."""
-        params = params or self.blank(resp.shape[1], rows.X.shape[1])
-        z = (rows.X - rows.center) / rows.scale
-        deviations = (z - mean for mean in params.means)
-        sums = [(r @ y, self._second(y, r)) for y, r in zip(deviations, resp.T, strict=True)]
-        return Sums(0.0, resp.sum(axis=0), *(np.array(total) for total in zip(*sums, strict=True)))
-
-    @abstractmethod
-    def _second(self, deviation: Array, resp: Array) -> Array:
-        """Second moments of one component."""
-
-    def maximize(self, stats: Sums, params: Gaussians | None) -> Gaussians:
-        """Weighted means and covariances; a component without rows keeps those it has."""
-        params = params or self.blank(*stats.firsts.shape)
-        occupied = stats.counts > _EMPTY
-        if occupied.all():
-            delta = stats.firsts / stats.counts[:, None]
-            return Gaussians(params.means + delta, self._spread(stats, params.means + delta, stats.counts, delta))
-        counts = np.where(occupied, stats.counts, 1.0)
-        delta = np.where(occupied[:, None], stats.firsts, 0.0) / counts[:, None]
-        spread = self._spread(stats, params.means + delta, counts, delta)
-        if spread.shape[:1] == occupied.shape:
-            spread[~occupied] = params.spread[~occupied]
-        return Gaussians(params.means + delta, spread)
-
-    @abstractmethod
-    def _spread(self, stats: Sums, means: Array, counts: Array, delta: Array) -> Array: ...
-
-    def collapsed(self, params: Gaussians, stats: Sums, total: Array) -> str | None:
-        """Name the first component that has shrunk onto too few rows or onto ties.
-
-        ``total`` is the covariance (d, d) of all the data. A component is suspect when, in some direction, its variance
-        is below a thousandth of the data's; it is condemned if it also holds less than half of an equal share of the
-        rows, or no more scatter than the prior put there.
-        """
-        counts = stats.counts
-        scarce = np.flatnonzero(counts < self.least_rows(len(total)))
-        if len(scarce):
-            k = scarce[0]
-            return (
-                f"component {k} holds {counts[k]:.4g} rows where its covariance needs "
-                f"{self.least_rows(len(total)):.0f}: use fewer components or a simpler covariance_type"
-            )
-        floor = 2.0 * self.reg_covar + 1e-12 * counts
-        for k, (ratio, variance) in enumerate(zip(*self._thinness(params, total), strict=True)):
-            if ratio < 1e-3 and (counts[k] < counts.sum() / (2 * len(counts)) or variance * counts[k] <= floor[k]):
-                return (
-                    f"component {k} has collapsed onto {counts[k]:.4g} rows that hardly differ: its likelihood "
-                    "measures reg_covar, not the data; use fewer components, a simpler covariance_type or a larger "
-                    "reg_covar"
-                )
-        return None
-
-    @abstractmethod
-    def _thinness(self, params: Gaussians, total: Array) -> tuple[Array, Array]:
-        """Per component the smallest variance relative to the data's, and the smallest variance itself."""
-
-
-def _listed(indices: Array) -> str:
-    return ", ".join(str(i) for i in indices)
 
 
 def _factor(covariances: Array) -> Array:
@@ -300,7 +65,7 @@ class _Correlated(Gaussian):
         if null.shape[1]:
             involved = np.flatnonzero(varies)[np.abs(null).max(axis=1) > 1e-3]
             warnings.warn(
-                f"columns {_listed(involved)} are collinear (rank {len(deviations) - null.shape[1]} of "
+                f"columns {listed(involved)} are collinear (rank {len(deviations) - null.shape[1]} of "
                 f"{len(deviations)}): covariances are singular but for reg_covar; drop columns, or use "
                 "covariance_type='diag'",
                 DataWarning,
@@ -355,8 +120,8 @@ class Full(_Correlated):
         """``B`` for every component."""
         return Sums(self._log_prior(params), 0.0, 0.0, self.reg_covar * np.eye(params.means.shape[1]))
 
-    def _second(self, deviation: Array, resp: Array) -> Array:
-        return (resp[:, None] * deviation).T @ deviation
+    def _second(self, means: Array, counts: Array, firsts: Array, seconds: Array) -> Array:
+        return seconds
 
     def full(self, params: Gaussians) -> Array:
         """The covariances themselves."""
@@ -400,26 +165,23 @@ class Tied(_Correlated):
     once.
     """
 
-    def block(self, rows: Rows, cut: slice) -> Rows:
-        """Part of the rows, with their scatter."""
-        part = rows.cut(cut)
-        return part._replace(scatter=scatter(part))
-
     kernel = "tied"
+
+    def block(self, rows: Rows, cut: slice | Array) -> Rows:
+        """Part of the rows, with their scatter."""
+        part = super().block(rows, cut)
+        return part if part.holes else part._replace(scatter=scatter(part))
 
     def prior(self, params: Gaussians) -> Sums:
         """``B`` once."""
         return Sums(self._log_prior(params), 0.0, 0.0, self.reg_covar * np.eye(params.means.shape[1]))
 
-    def summarize(self, params: Gaussians | None, rows: Rows, resp: Array) -> Sums:
-        """Sums for given responsibilities (n, k), weights included."""
-        params = params or self.blank(resp.shape[1], rows.X.shape[1])
-        z = (rows.X - rows.center) / rows.scale
-        counts = resp.sum(axis=0)
-        return Sums(0.0, counts, resp.T @ z - counts[:, None] * params.means, (resp.sum(axis=1)[:, None] * z).T @ z)
+    def _close(self, rows: Rows, sums: list[Array]) -> list[Array]:
+        return [*sums, scatter(rows) if rows.scatter is None else rows.scatter]
 
-    def _second(self, deviation: Array, resp: Array) -> Array:
-        raise NotImplementedError("the scatter is of all rows at once")
+    def _second(self, means: Array, counts: Array, firsts: Array, seconds: Array) -> Array:
+        across = firsts.T @ means
+        return np.asarray(seconds.sum(axis=0) + across + across.T + (counts[:, None] * means).T @ means)
 
     def _one(self, spread: Array, index: Any) -> Array:
         return spread
@@ -498,8 +260,8 @@ class Diagonal(_Uncorrelated):
         log_prior = -0.5 * self.reg_covar * float((1.0 / params.spread).sum())
         return Sums(log_prior, 0.0, 0.0, self.reg_covar)
 
-    def _second(self, deviation: Array, resp: Array) -> Array:
-        return np.asarray(resp @ deviation**2)
+    def _second(self, means: Array, counts: Array, firsts: Array, seconds: Array) -> Array:
+        return np.diagonal(seconds, axis1=1, axis2=2)
 
     def full(self, params: Gaussians) -> Array:
         """Diagonal matrices."""
@@ -531,12 +293,12 @@ class Diagonal(_Uncorrelated):
 class Spherical(_Uncorrelated):
     """Each component has one variance, the same in every column; so the columns share one unit."""
 
+    kernel = "spherical"
+
     def units(self, deviations: Array) -> Array:
         """Root mean square."""
         largest = deviations.max()
         return np.full_like(deviations, largest * np.sqrt(np.square(deviations / largest).mean()))
-
-    kernel = "spherical"
 
     def prior(self, params: Gaussians) -> Sums:
         """The trace of ``B`` for every component."""
@@ -544,8 +306,8 @@ class Spherical(_Uncorrelated):
         log_prior = -0.5 * self.reg_covar * d * float((1.0 / params.spread).sum())
         return Sums(log_prior, 0.0, 0.0, self.reg_covar * d)
 
-    def _second(self, deviation: Array, resp: Array) -> Array:
-        return np.asarray(resp @ np.square(deviation).sum(axis=1))
+    def _second(self, means: Array, counts: Array, firsts: Array, seconds: Array) -> Array:
+        return np.asarray(np.trace(seconds, axis1=1, axis2=2))
 
     def full(self, params: Gaussians) -> Array:
         """Multiples of the identity."""

@@ -1,0 +1,379 @@
+"""What the four shapes of the multivariate normal law have in common.
+
+Statistics of component ``k``, summed over rows with responsibilities ``r`` (times weights), about the current mean
+``m``::
+
+    counts = sum r        firsts = sum r (z - m)        seconds = sum r (z - m)(z - m)'
+
+and the M-step, with ``delta = firsts / counts`` and the prior's ``B``::
+
+    mean = m + delta        covariance = (seconds + B) / counts - delta delta'
+
+The prior is one imaginary row's worth of scatter, ``B = reg_covar I`` in units of the data's own variance: an
+(improper) inverse Wishart density ``exp(-tr(B covariance^-1) / 2)`` per covariance. It bounds the objective, and
+vanishes as rows are added.
+
+Where cells are missing, ``z`` holds their expectation given the observed cells of the row, and ``seconds`` their
+conditional covariance in addition. Rows without holes do not take notice.
+"""
+
+from __future__ import annotations
+
+import warnings
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr
+
+from .. import kernels
+from .._blocks import Rows, moments
+from .._cells import refuse_unseen
+from .._model import Emission, Rounding, add
+from ..exceptions import DataWarning
+from ._gaussian_holes import find_holes
+
+Array = NDArray[Any]
+
+# A component of less weight has no rows: it keeps its mean and covariance.
+_EMPTY = 1e-10
+
+
+class Gaussians(NamedTuple):
+    """Means and covariances of ``k`` components in a shape's own form."""
+
+    means: Array  # (k, d)
+    spread: Array  # full: Cholesky factors (k, d, d); tied: one factor (d, d); diag: variances (k, d); spherical: (k,)
+
+
+class Sums(NamedTuple):
+    """Expected sufficient statistics; the first field is the log-likelihood."""
+
+    loglik: Any
+    counts: Any  # (k,)
+    firsts: Any  # (k, d)
+    seconds: Any  # as ``spread``, symmetric; tied: the scatter of all rows about 0
+
+
+@dataclass(frozen=True)
+class Gaussian(Emission):
+    """What the four shapes have in common."""
+
+    reg_covar: float = 1e-6
+
+    # The shape
+    # ----------------------------------------------------------------------------------------------------------
+
+    kernel: ClassVar[str]  # the end of the name of its kernels
+
+    @abstractmethod
+    def prior(self, params: Gaussians) -> Sums:
+        """Scatter of the imaginary rows, the same for every component, and the log prior."""
+
+    @abstractmethod
+    def covariances(self, params: Gaussians) -> Array:
+        """Covariances in scikit-learn's form for this shape."""
+
+    @abstractmethod
+    def from_covariances(self, means: Array, covariances: Array) -> Gaussians:
+        """Inverse of ``covariances``."""
+
+    @abstractmethod
+    def full(self, params: Gaussians) -> Array:
+        """Covariances as (k, d, d) matrices."""
+
+    @abstractmethod
+    def rescale(self, params: Gaussians, center: Array, scale: Array) -> Gaussians:
+        """Parameters of ``center + scale * z``, given those of ``z``."""
+
+    @abstractmethod
+    def precisions(self, covariances: Array) -> tuple[Array, Array]:
+        """Precisions and scikit-learn's ``precisions_cholesky``, both in scikit-learn's form for this shape."""
+
+    @abstractmethod
+    def from_precisions(self, means: Array, precisions: Array) -> Gaussians:
+        """Parameters with these precisions."""
+
+    @abstractmethod
+    def fault(self, precisions: Array) -> str | None:
+        """Say where the first entry stands that is not a precision, and its value; None if there is none."""
+
+    @abstractmethod
+    def shape(self, k: int, d: int) -> tuple[int, ...]:
+        """Shape of the covariances."""
+
+    @abstractmethod
+    def noise(self, params: Gaussians, labels: Array, rng: np.random.Generator) -> Array:
+        """Draw deviations from the means of the components ``labels``."""
+
+    def n_parameters(self, params: Gaussians) -> int:
+        """Means and covariances."""
+        return params.means.size + self.n_covariance_parameters(*params.means.shape)
+
+    @abstractmethod
+    def n_covariance_parameters(self, k: int, d: int) -> int:
+        """Free parameters of the covariances."""
+
+    # What follows is the same for all
+    # -----------------------------------------------------------------------------------
+
+    def units(self, deviations: Array) -> Array:
+        """Scale of the coordinates, given the columns' standard deviations."""
+        return deviations
+
+    def least_rows(self, d: int) -> float:
+        """How many rows a component needs for its covariance to be worth having."""
+        return 5.0
+
+    def prepare(self, X: Array, weight: Array | None) -> Rows:
+        """Find the centre and scale of the data; warn of columns that say nothing."""
+        refuse_unseen(X)
+        mean, spread, covariance = moments(X, weight)
+        varies = spread > 0.0
+        deviations = np.where(varies, spread * np.sqrt(np.diagonal(covariance)), 0.0)
+        extreme = np.flatnonzero(varies & ~((deviations > 1e-152) & (deviations < 1e152)))
+        if len(extreme):
+            raise ValueError(
+                f"column {extreme[0]} of X has a standard deviation of {deviations[extreme[0]]:.3g}, whose square is "
+                "no ordinary float64: rescale the column"
+            )
+        if not varies.all():
+            others = np.exp(np.log(deviations[varies]).mean()) if varies.any() else 1.0
+            deviations[~varies] = others
+            warnings.warn(
+                f"column {listed(np.flatnonzero(~varies))} is constant and distinguishes no components; drop it",
+                DataWarning,
+                stacklevel=2,
+            )
+        if not np.isnan(np.min(X)):
+            self._warn_of_collinear(covariance, varies)
+        return Rows(X, weight, mean, self.units(deviations))
+
+    def frame(self, params: Gaussians, X: Array) -> Rows:
+        """Rows to predict, in units of all components together."""
+        center, deviations = self._overall(params)
+        return Rows(X, None, center, self.units(deviations))
+
+    def _overall(self, params: Gaussians) -> tuple[Array, Array]:
+        """Mean and standard deviations (d,) of components of equal weight."""
+        k = len(params.means)
+        center = (params.means / k).sum(axis=0)
+        away = params.means - center
+        variances = np.diagonal(self.full(params), axis1=1, axis2=2)
+        # The largest term is taken out, so that squares of large and small units neither overflow nor vanish.
+        unit = np.maximum(np.abs(away).max(axis=0), np.sqrt(variances.max(axis=0)))
+        return center, unit * np.sqrt(((away / unit) ** 2 + variances / unit / unit).mean(axis=0))
+
+    def _warn_of_collinear(self, covariance: Array, varies: Array) -> None:
+        """Shapes without correlations do not mind."""
+
+    def block(self, rows: Rows, cut: slice | Array) -> Rows:
+        """Part of the rows, those with holes sorted by which cells are missing."""
+        part = rows.cut(cut)
+        return part._replace(holes=find_holes(part))
+
+    def blank(self, k: int, d: int) -> Gaussians:
+        """Standard normal components, to sum about and to fall back on."""
+        return Gaussians(np.zeros((k, d)), self._unit(k, d))
+
+    def take(self, params: Gaussians, order: Array) -> Gaussians:
+        """Components in another order."""
+        return Gaussians(params.means[order], self._one(params.spread, order))
+
+    def expect(self, log_weights: Array, params: Gaussians, rows: Rows) -> tuple[float, Array, Sums]:
+        """Fused E-step of a mixture: log-densities, responsibilities and sums, without an (n, k) array."""
+        if find_holes(rows):
+            return super().expect(log_weights, params, rows)
+        fused = getattr(kernels, f"expect_{self.kernel}")
+        loglik, counts, *sums = fused(*rows[:4], log_weights, *params)
+        return loglik - float(counts.sum()) * rows.log_unit, counts, Sums(0.0, counts, *self._close(rows, sums))
+
+    def _close(self, rows: Rows, sums: list[Array]) -> list[Array]:
+        """Add what the fused step leaves out because it does not depend on the parameters."""
+        return sums
+
+    def infer(self, log_weights: Array, params: Gaussians, rows: Rows, *out: Array | None) -> None:
+        """Fill log-densities (n,), responsibilities (n, k) and labels (n,) of a mixture, each unless None."""
+        if find_holes(rows):
+            super().infer(log_weights, params, rows, *out)
+            return
+        fused = getattr(kernels, f"infer_{self.kernel}")
+        fused(rows.X, rows.center, rows.scale, log_weights, *params, *out)
+        log_density = out[0]
+        if log_density is not None:
+            log_density -= rows.log_unit
+
+    def log_prob(self, params: Gaussians, rows: Rows) -> Array:
+        """Log-density (n, k) of every row under every component."""
+        holes = find_holes(rows)
+        if not holes:
+            return self._log_prob(params, rows, rows.X)
+        out = np.zeros((len(rows.X), len(params.means)))
+        out[holes.complete] = self._log_prob(params, rows, rows.X[holes.complete])
+        out[holes.order] = holes.log_prob(params.means, self.full(params), rows)
+        return out
+
+    def _log_prob(self, params: Gaussians, rows: Rows, X: Array) -> Array:
+        out = np.empty((len(X), len(params.means)))
+        getattr(kernels, f"log_prob_{self.kernel}")(X, rows.center, rows.scale, *params, out)
+        out -= rows.log_unit
+        return out
+
+    def _one(self, spread: Array, index: Any) -> Array:
+        """Spread of some components."""
+        return np.asarray(spread[index])
+
+    @abstractmethod
+    def _unit(self, k: int, d: int) -> Array: ...
+
+    def summarize(self, params: Gaussians | None, rows: Rows, resp: Array) -> Sums:
+        """Sums for given responsibilities (n, k), weights included."""
+        return self.pulled(params or self.blank(resp.shape[1], rows.X.shape[1]), rows, resp, resp)
+
+    def pulled(self, params: Gaussians, rows: Rows, resp: Array, pull: Array) -> Sums:
+        """Sums in which rows count ``pull`` times, but the conditional covariances of their holes ``resp`` times."""
+        holes = find_holes(rows)
+        X, complete = (rows.X[holes.complete], pull[holes.complete]) if holes else (rows.X, pull)
+        summed = getattr(kernels, f"summarize_{self.kernel}")
+        sums = Sums(0.0, *summed(X, rows.center, rows.scale, params.means, np.ascontiguousarray(complete)))
+        if not holes:
+            return sums
+        counts, firsts, seconds = holes.summarize(params.means, self.full(params), resp, pull)
+        return add(sums, Sums(0.0, counts, firsts, self._second(params.means, counts, firsts, seconds)))
+
+    @abstractmethod
+    def _second(self, means: Array, counts: Array, firsts: Array, seconds: Array) -> Array:
+        """Second moments (k, d, d) about the means, in the form of the shape."""
+
+    def start(self, rows: Rows, resp: Array) -> Gaussians:
+        """Weighted moments, with the prior's."""
+        blank = self.blank(resp.shape[1], rows.X.shape[1])
+        return self.maximize(add(self.summarize(blank, rows, resp), self.prior(blank)), blank)
+
+    def maximize(self, stats: Sums, params: Gaussians | None) -> Gaussians:
+        """Weighted means and covariances; a component without rows keeps those it has."""
+        params = params or self.blank(*stats.firsts.shape)
+        occupied = stats.counts > _EMPTY
+        if occupied.all():
+            delta = stats.firsts / stats.counts[:, None]
+            return Gaussians(params.means + delta, self._spread(stats, params.means + delta, stats.counts, delta))
+        counts = np.where(occupied, stats.counts, 1.0)
+        delta = np.where(occupied[:, None], stats.firsts, 0.0) / counts[:, None]
+        spread = self._spread(stats, params.means + delta, counts, delta)
+        if spread.shape[:1] == occupied.shape:
+            spread[~occupied] = params.spread[~occupied]
+        return Gaussians(params.means + delta, spread)
+
+    @abstractmethod
+    def _spread(self, stats: Sums, means: Array, counts: Array, delta: Array) -> Array: ...
+
+    def standardize(self, params: Gaussians, rows: Rows) -> Gaussians:
+        """From the user's units."""
+        return self.rescale(params, -rows.center / rows.scale, 1.0 / rows.scale)
+
+    def restore(self, params: Gaussians, rows: Rows) -> Gaussians:
+        """To the user's units."""
+        return self.rescale(params, rows.center, rows.scale)
+
+    def order(self, params: Gaussians) -> Array:
+        """By the means, the first column first."""
+        return np.lexsort(params.means.T[::-1])
+
+    def profile(self, params: Gaussians) -> Array:
+        """Means and covariances in units of all components together."""
+        center, unit = self._overall(params)
+        covariances = self.full(params) / unit[:, None] / unit
+        return np.hstack([(params.means - center) / unit, covariances.reshape(len(params.means), -1)])
+
+    def features(self, rows: Rows) -> Array:
+        """Standardised columns."""
+        z = (rows.X - rows.center) / rows.scale
+        return np.where(np.isnan(z), 0.0, z)
+
+    def rounding(self, rows: Rows) -> Rounding:
+        """Errors of single rows add up like a random walk where rows are multiplied in float32, hardly in float64."""
+        size = rows.X.shape[1] + abs(rows.log_unit)
+        if rows.X.dtype == np.float64:
+            return Rounding(1e-12 * size * rows.total, 1e-12)
+        return Rounding(1e-6 * size * np.sqrt(rows.total), 1e-6)
+
+    def degenerate(self, params: Gaussians, stats: Sums) -> str | None:
+        """Name a component that has collapsed."""
+        weights = stats.counts / stats.counts.sum()
+        centred = params.means - weights @ params.means
+        total = np.einsum("k,kij->ij", weights, self.full(params)) + (weights * centred.T) @ centred
+        return self.collapsed(params, stats, total)
+
+    def collapsed(self, params: Gaussians, stats: Sums, total: Array) -> str | None:
+        """Name the first component that has shrunk onto too few rows or onto ties.
+
+        ``total`` is the covariance (d, d) of all the data. A component is suspect when, in some direction, its variance
+        is below a thousandth of the data's; it is condemned if it also holds less than half of an equal share of the
+        rows, or no more scatter than the prior put there.
+        """
+        counts = stats.counts
+        scarce = np.flatnonzero(counts < self.least_rows(len(total)))
+        if len(scarce):
+            k = scarce[0]
+            return (
+                f"component {k} holds {counts[k]:.4g} rows where its covariance needs "
+                f"{self.least_rows(len(total)):.0f}: use fewer components or a simpler covariance_type"
+            )
+        floor = 2.0 * self.reg_covar + 1e-12 * counts
+        for k, (ratio, variance) in enumerate(zip(*self._thinness(params, total), strict=True)):
+            if ratio < 1e-3 and (counts[k] < counts.sum() / (2 * len(counts)) or variance * counts[k] <= floor[k]):
+                return (
+                    f"component {k} has collapsed onto {counts[k]:.4g} rows that hardly differ: its likelihood "
+                    "measures reg_covar, not the data; use fewer components, a simpler covariance_type or a larger "
+                    "reg_covar"
+                )
+        return None
+
+    @abstractmethod
+    def _thinness(self, params: Gaussians, total: Array) -> tuple[Array, Array]:
+        """Per component the smallest variance relative to the data's, and the smallest variance itself."""
+
+    # What prediction asks
+    # ---------------------------------------------------------------------------------------------------------
+
+    def sample(self, params: Gaussians, labels: Array, rng: np.random.Generator) -> Array:
+        """Draw one row from the component that each label names."""
+        return params.means[labels] + self.noise(params, labels, rng)
+
+    def mean(self, params: Gaussians) -> Array:
+        """Means (k, d) of the components."""
+        return params.means
+
+    def cdf(self, params: Gaussians, column: int, x: Array) -> Array:
+        """Distribution function (len(x), k) of one column under every component."""
+        deviations = np.sqrt(self.full(params)[:, column, column])
+        return np.asarray(ndtr((x[:, None] - params.means[:, column]) / deviations))
+
+    def fill(self, params: Gaussians, rows: Rows, resp: Array) -> Array:
+        """Rows whose missing cells hold their expectation, given the observed cells and ``resp`` (n, k)."""
+        out = super().fill(params, rows, resp)
+        holes = find_holes(rows)
+        if holes:
+            inside = self.standardize(params, rows)
+            out[holes.order] = holes.fill(inside.means, self.full(inside), rows, resp)
+        return out
+
+    def publish(self, params: Gaussians) -> dict[str, Array]:
+        """Means; covariances in scikit-learn's form, and in hmmlearn's, a matrix for each component."""
+        return {
+            "means_": params.means,
+            "covariances_": self.covariances(params),
+            "covars_": self.full(params),
+        }
+
+    def recall(self, attributes: Mapping[str, Array]) -> Gaussians:
+        """From means and covariances."""
+        means, covariances = (np.array(attributes[name], dtype=np.float64) for name in ("means_", "covariances_"))
+        return self.from_covariances(means, covariances)
+
+
+def listed(indices: Array) -> str:
+    return ", ".join(str(i) for i in indices)
