@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
@@ -117,6 +117,10 @@ class Model(ABC):
     def sketch(self, data: Data) -> Data:
         """Data of bounded size, in the same coordinates, on which starts are drawn and raced."""
         return data
+
+    def moves(self, params: Params, data: Data) -> Iterable[Params]:
+        """Parameters elsewhere, the most promising first, that may lead out of a local optimum on a sketch."""
+        return ()
 
     def calibrate(self, data: Data) -> Self:
         """Give the same model, its hyperparameters expressed in the coordinates of the data."""

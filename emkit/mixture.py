@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -17,6 +17,7 @@ from ._blocks import Rows, cuts, sample
 from ._charts import Simplex
 from ._mixin import EMMixin
 from ._model import Charts, Model, Rounding, add
+from ._moves import swaps
 from ._starts import greedy_seeds, partition, random_seeds, soften, whiten
 from ._validation import NOTHING, SEED, ArrayLike, Interval, Options, Rules, check_parameter, check_weight, spawn
 from .emissions.gaussian import SHAPES, Gaussian, Gaussians, Sums
@@ -153,9 +154,22 @@ class Mixture(Model):
                     KMeans(len(centres), init=centres, n_init=1).fit(points, sample_weight=weight).cluster_centers_
                 )
         resp = soften(partition(points, centres), weight, len(centres), self.k)
-        blank = self.law.blank(self.k, z.shape[1])
+        return self._impose(self._from_responsibilities(resp, data), data)
+
+    def moves(self, params: Parts, data: Rows) -> Iterator[Parts]:
+        """Swap components."""
+        out = self.outputs(data, ("log_density", "responsibilities"))
+        self.infer(params, data, out)
+        assert data.weight is not None  # a sketch is weighted
+        assert out.responsibilities is not None
+        for resp in swaps(out.responsibilities, data.weight, self.law.features(data)):
+            yield self._from_responsibilities(resp, data)
+
+    def _from_responsibilities(self, resp: Array, data: Rows) -> Parts:
+        """One M-step, whatever the parameters were."""
+        blank = self.law.blank(self.k, data.X.shape[1])
         stats = add(self.law.summarize(blank, data, resp), self.law.prior(blank))
-        return self._impose(self.maximize(Totals(0.0, stats), Parts(np.ones(self.k), blank)), data)
+        return self.maximize(Totals(0.0, stats), Parts(np.ones(self.k), blank))
 
     def _impose(self, params: Parts, data: Rows) -> Parts:
         """Replace what the user gave; iteration 0 uses exactly that."""
@@ -293,8 +307,8 @@ class EMGaussianMixture(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[m
     max_iter : int, default=500
         Most EM steps of one start. A fit reads the data once more than it makes steps.
     n_init : int or "auto", default="auto"
-        Number of full starts; the best regular solution is kept. "auto" races twelve starts on a sample of the rows,
-        and climbs the best two to the end.
+        Number of full starts; the best regular solution is kept. "auto" races 32 starts on a sample of the rows,
+        climbs the best three to the end, then leaves the best optimum for better ones by swapping components.
     init_params : {"k-means++", "kmeans", "random_from_data", "random"}, default="k-means++"
         Seeds by greedy k-means++ on whitened or standardised columns; the same followed by k-means; or random rows
         ("random" means the same: random responsibilities would start on a saddle).
@@ -304,8 +318,8 @@ class EMGaussianMixture(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[m
         Means to start from. Components keep the places given here.
     precisions_init : array-like, optional
         Precisions (inverse covariances) to start from, shaped as ``precisions_``.
-    acceleration : {"squarem", None}, default="squarem"
-        Extrapolate the EM map; the objective never falls. None is plain EM.
+    acceleration : {"auto", "squarem", "anderson", "momentum", None}, default="auto"
+        How the EM map is extrapolated; the objective never falls. None is plain EM.
     n_jobs : int, optional
         Threads for restarts or, with one start, for blocks of rows. None: all cores, one inside a joblib worker. The
         result does not depend on it.
@@ -393,7 +407,7 @@ class EMGaussianMixture(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[m
         weights_init: Any = None,
         means_init: Any = None,
         precisions_init: Any = None,
-        acceleration: str | None = "squarem",
+        acceleration: str | None = "auto",
         n_jobs: int | None = None,
         random_state: Any = None,
         warm_start: bool = False,
