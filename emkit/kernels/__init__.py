@@ -20,14 +20,25 @@ from .reference import (
     expect_missing,
     expect_spherical,
     expect_tied,
+    filter_chain,
+    forward_backward,
     infer_diag,
     infer_full,
     infer_missing,
     infer_spherical,
     infer_tied,
+    log_prob_diag,
+    log_prob_full,
+    log_prob_spherical,
+    log_prob_tied,
     moments_missing,
     range_missing,
     standardize_missing,
+    summarize_diag,
+    summarize_full,
+    summarize_spherical,
+    summarize_tied,
+    viterbi,
 )
 
 __all__ = [
@@ -38,15 +49,26 @@ __all__ = [
     "expect_missing",
     "expect_spherical",
     "expect_tied",
+    "filter_chain",
+    "forward_backward",
     "infer_diag",
     "infer_full",
     "infer_missing",
     "infer_spherical",
     "infer_tied",
     "load",
+    "log_prob_diag",
+    "log_prob_full",
+    "log_prob_spherical",
+    "log_prob_tied",
     "moments_missing",
     "range_missing",
     "standardize_missing",
+    "summarize_diag",
+    "summarize_full",
+    "summarize_spherical",
+    "summarize_tied",
+    "viterbi",
 ]
 
 _MODULES = {
@@ -115,4 +137,4 @@ def _choose() -> str:
 BUILD: str = _choose()
 for _name in __all__:
     if hasattr(reference, _name):
-        globals()[_name] = getattr(load(BUILD), _name)
+        globals()[_name] = getattr(load(BUILD), _name, getattr(reference, _name))

@@ -177,16 +177,54 @@ template <class T> Rows<T> compact(const Rows<T>& rows, Size d, T* memory, Size*
     return {memory, weight, stride, int(padded)};
 }
 
-// One E-step. A shape provides
+// A shape provides
 //   log_joint(rows, joint)       joint[k * stride + i] for every row and component, never NaN
 //   accumulate(k, rows, unit)    adds unit * (the sums over rows, weighted by their responsibility) to its totals
+//   accumulate_all(rows, unit)   the same for sums over all components, given all responsibilities as weights
 //   constant(k)                  what log_joint adds in T, as it should be
 //   WORTH_MOVING                 the share of rows below which moving them together costs less than it saves
+
+// What rounding a component's constant to T takes from the log-probabilities of every row.
+template <class T, class Shape> double lost(const Shape& shape, Size k) {
+    return shape.constant(k) - double(T(shape.constant(k)));
+}
+
+// The second half of an E-step: sums over chunks of rows, given responsibilities that are 0 beyond the last row.
+template <class T, class Shape> class Totals {
+  public:
+    Totals(const Plan<T>& plan, Size d, Size K, Shape& shape, double* counts)
+        : d(d), K(K), stride(plan.stride), shape(shape), counts(counts), moved((d + 1) * stride), kept(stride) {}
+
+    void add(const T* z, const T* responsibilities, int padded, double unit) {
+        for (Size k = 0; k < K; ++k) {
+            const T* resp = responsibilities + k * stride;
+            Vec<T> total{}, matter{};
+            for (int i = 0; i < padded; i += LANES<T>) {
+                const Vec<T> r = load(resp + i);
+                total += r;
+                matter += r > T(NEGLIGIBLE) ? fill<T>(T(1)) : Vec<T>{};
+            }
+            counts[k] += unit * sum<T>(total);
+            const double share = double(sum<T>(matter)) / padded;
+            if (share == 0.0) continue;
+            const Rows<T> rows{z, resp, stride, padded};
+            shape.accumulate(k, share <= Shape::WORTH_MOVING ? compact<T>(rows, d, moved, kept) : rows, unit);
+        }
+    }
+
+  private:
+    const Size d, K, stride;
+    Shape& shape;
+    double* const counts;
+    Buffer<T> moved;
+    Buffer<Size> kept;
+};
+
+// One E-step of a mixture.
 template <class T, class Shape> double expect(const Data& data, Size K, Shape& shape, double* counts) {
     const Plan<T> plan(data.n, data.d, K);
     Buffer<T> z(data.d * plan.stride), joint(K * plan.stride), weight(plan.stride), log_density(plan.stride);
-    Buffer<T> moved((data.d + 1) * plan.stride);
-    Buffer<Size> kept(plan.stride);
+    Totals<T, Shape> totals(plan, data.d, K, shape, counts);
     double loglik = 0.0;
     for_each_chunk<T>(data, plan, z, [&](Size begin, int count, int padded) {
         const double unit = pack_weights<T>(data, begin, count, padded, weight);
@@ -200,26 +238,43 @@ template <class T, class Shape> double expect(const Data& data, Size K, Shape& s
             for (Size k = 0; k < K; ++k) store<T>(joint + k * plan.stride + i, load(joint + k * plan.stride + i) * share);
         }
         loglik += unit * double_sum<T>(log_density, padded);
-
-        for (Size k = 0; k < K; ++k) {
-            const T* resp = joint + k * plan.stride;
-            Vec<T> total{}, matter{};
-            for (int i = 0; i < padded; i += LANES<T>) {
-                const Vec<T> r = load(resp + i);
-                total += r;
-                matter += r > T(NEGLIGIBLE) ? fill<T>(T(1)) : Vec<T>{};
-            }
-            counts[k] += unit * sum<T>(total);
-            const double share = double(sum<T>(matter)) / padded;
-            if (share == 0.0) continue;
-            const Rows<T> rows{z, resp, plan.stride, padded};
-            shape.accumulate(k, share <= Shape::WORTH_MOVING ? compact<T>(rows, data.d, moved, kept) : rows, unit);
-        }
+        totals.add(z, joint, padded, unit);
     });
-    // The constants were rounded to T, by the same amount for every row; the rest of the rounding averages out.
+    // The constants were rounded by the same amount for every row; the rest of the rounding averages out.
     for (Size k = 0; k < K; ++k)
-        if (counts[k] > 0.0) loglik += counts[k] * (shape.constant(k) - double(T(shape.constant(k))));
+        if (counts[k] > 0.0) loglik += counts[k] * lost<T>(shape, k);
     return loglik;
+}
+
+// out (n, K) = log-probabilities.
+template <class T, class Shape> void log_prob(const Data& data, Size K, Shape& shape, double* out) {
+    const Plan<T> plan(data.n, data.d, K);
+    Buffer<T> z(data.d * plan.stride), joint(K * plan.stride);
+    Buffer<double> rounding(K);
+    for (Size k = 0; k < K; ++k) rounding[k] = lost<T>(shape, k);
+    for_each_chunk<T>(data, plan, z, [&](Size begin, int count, int padded) {
+        shape.log_joint(Rows<T>{z, nullptr, plan.stride, padded}, joint);
+        double* row = out + begin * K;
+        for (int i = 0; i < count; ++i, row += K)
+            for (Size k = 0; k < K; ++k) row[k] = double(joint[k * plan.stride + i]) + rounding[k];
+    });
+}
+
+// Sums for given responsibilities (n, K).
+template <class T, class Shape> void summarize(const Data& data, Size K, Shape& shape, const double* resp, double* counts) {
+    const Plan<T> plan(data.n, data.d, K);
+    Buffer<T> z(data.d * plan.stride), joint(K * plan.stride);
+    Totals<T, Shape> totals(plan, data.d, K, shape, counts);
+    for_each_chunk<T>(data, plan, z, [&](Size begin, int count, int padded) {
+        const double* row = resp + begin * K;
+        const double unit = *std::max_element(row, row + count * K);
+        if (unit == 0.0) return;
+        for (int i = 0; i < count; ++i, row += K)
+            for (Size k = 0; k < K; ++k) joint[k * plan.stride + i] = T(row[k] / unit);
+        for (Size k = 0; k < K; ++k) std::fill(joint + k * plan.stride + count, joint + k * plan.stride + padded, T(0));
+        totals.add(z, joint, padded, unit);
+        shape.accumulate_all(Rows<T>{z, joint, plan.stride, padded}, unit);
+    });
 }
 
 // Where the posterior goes; null where it is not wanted.

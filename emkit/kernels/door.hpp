@@ -23,8 +23,8 @@ using Lengths = std::vector<size_t>;
 // Parameters and totals of one call, as the shapes receive them.
 struct Arguments {
     Size K, d;
-    const double *log_weights, *means, *covariance;
-    double *firsts, *seconds;  // null in infer_*
+    const double *log_weights, *means, *covariance;  // the last is null if sums alone are wanted
+    double *firsts, *seconds;                        // null if they are not
 };
 
 using Matrix = nb::ndarray<nb::ro, nb::ndim<2>, nb::device::cpu>;
@@ -57,7 +57,7 @@ template <template <class> class Law> struct Door {
 
     // Every relation between the arguments that the loops rely on.
     static Data check(const Matrix& X, const Weights& weight, const Parameter<1>& center, const Parameter<1>& scale,
-                      const Parameter<1>& log_weights, const Parameter<2>& means, const Covariance& covariance) {
+                      const Parameter<2>& means) {
         if (X.dtype() != nb::dtype<double>() && X.dtype() != nb::dtype<float>())
             throw nb::type_error("X must be float32 or float64");
         const size_t n = X.shape(0), d = X.shape(1), K = means.shape(0);
@@ -65,11 +65,15 @@ template <template <class> class Law> struct Door {
         check_shape("means", means, {K, d});
         check_shape("center", center, {d});
         check_shape("scale", scale, {d});
-        check_shape("log_weights", log_weights, {K});
-        check_shape(Law<double>::COVARIANCE, covariance, Law<double>::covariance_shape(K, d));
         if (weight) check_shape("weight", *weight, {n});
         return {X.data(), Size(n), Size(d), X.stride(0), X.stride(1), weight ? weight->data() : nullptr,
                 weight ? weight->stride(0) : 0, center.data(), scale.data()};
+    }
+
+    static void check_law(const Parameter<1>& log_weights, const Parameter<2>& means, const Covariance& covariance) {
+        const size_t K = means.shape(0), d = means.shape(1);
+        check_shape("log_weights", log_weights, {K});
+        check_shape(Law<double>::COVARIANCE, covariance, Law<double>::covariance_shape(K, d));
     }
 
     template <class Call> static void in_precision_of(const Matrix& X, Call call) {
@@ -80,7 +84,8 @@ template <template <class> class Law> struct Door {
 
     static nb::object expect(const Matrix& X, const Weights& weight, const Parameter<1>& center, const Parameter<1>& scale,
                              const Parameter<1>& log_weights, const Parameter<2>& means, const Covariance& covariance) {
-        const Data data = check(X, weight, center, scale, log_weights, means, covariance);
+        const Data data = check(X, weight, center, scale, means);
+        check_law(log_weights, means, covariance);
         const size_t K = means.shape(0), d = data.d;
         const Lengths seconds_shape = Law<double>::seconds_shape(K, d);
         auto counts = zeros({K}), firsts = zeros({K, d}), seconds = zeros(seconds_shape);
@@ -99,7 +104,8 @@ template <template <class> class Law> struct Door {
     static void infer(const Matrix& X, const Parameter<1>& center, const Parameter<1>& scale, const Parameter<1>& log_weights,
                       const Parameter<2>& means, const Covariance& covariance, const Output<double, 1>& log_density,
                       const Output<double, 2>& responsibilities, const Output<Size, 1>& labels) {
-        const Data data = check(X, std::nullopt, center, scale, log_weights, means, covariance);
+        const Data data = check(X, std::nullopt, center, scale, means);
+        check_law(log_weights, means, covariance);
         const size_t n = data.n, K = means.shape(0);
         if (log_density) check_shape("log_density", *log_density, {n});
         if (responsibilities) check_shape("responsibilities", *responsibilities, {n, K});
@@ -114,6 +120,38 @@ template <template <class> class Law> struct Door {
         });
     }
 
+    static void log_prob(const Matrix& X, const Parameter<1>& center, const Parameter<1>& scale, const Parameter<2>& means,
+                         const Covariance& covariance, const nb::ndarray<double, nb::ndim<2>, nb::c_contig, nb::device::cpu>& out) {
+        const Data data = check(X, std::nullopt, center, scale, means);
+        const size_t K = means.shape(0), d = data.d;
+        check_shape(Law<double>::COVARIANCE, covariance, Law<double>::covariance_shape(K, d));
+        check_shape("out", out, {size_t(data.n), K});
+        const std::vector<double> log_weights(K);
+        const Arguments arguments{Size(K), Size(d), log_weights.data(), means.data(), covariance.data(), nullptr, nullptr};
+        in_precision_of(X, [&](auto zero) {
+            using T = decltype(zero);
+            Law<T> law(arguments, Plan<T>(data.n, d, K).stride);
+            emkit::log_prob<T>(data, K, law, out.data());
+        });
+    }
+
+    static nb::object summarize(const Matrix& X, const Parameter<1>& center, const Parameter<1>& scale, const Parameter<2>& means,
+                                const Parameter<2>& resp) {
+        const Data data = check(X, std::nullopt, center, scale, means);
+        const size_t K = means.shape(0), d = data.d;
+        check_shape("resp", resp, {size_t(data.n), K});
+        const Lengths own = Law<double>::seconds_shape(K, d);
+        auto counts = zeros({K}), firsts = zeros({K, d}), seconds = zeros(own.empty() ? Lengths{d, d} : own);
+        const Arguments arguments{Size(K), Size(d), nullptr, means.data(), nullptr, firsts.data(), seconds.data()};
+        in_precision_of(X, [&](auto zero) {
+            using T = decltype(zero);
+            Law<T> law(arguments, Plan<T>(data.n, d, K).stride);
+            emkit::summarize<T>(data, K, law, resp.data(), counts.data());
+            law.finish();
+        });
+        return nb::make_tuple(counts, firsts, seconds);
+    }
+
     static void define(nb::module_& module, const std::string& name) {
         const auto strict = [](const char* argument) { return nb::arg(argument).noconvert(); };  // never a silent copy
         const auto optional = [](const char* argument) { return nb::arg(argument).noconvert().none(); };
@@ -122,6 +160,10 @@ template <template <class> class Law> struct Door {
         module.def(("infer_" + name).c_str(), &infer, strict("X"), strict("center"), strict("scale"), strict("log_weights"),
                    strict("means"), strict(Law<double>::COVARIANCE), optional("log_density"), optional("responsibilities"),
                    optional("labels"));
+        module.def(("log_prob_" + name).c_str(), &log_prob, strict("X"), strict("center"), strict("scale"), strict("means"),
+                   strict(Law<double>::COVARIANCE), strict("out"));
+        module.def(("summarize_" + name).c_str(), &summarize, strict("X"), strict("center"), strict("scale"), strict("means"),
+                   strict("resp"));
     }
 };
 
@@ -142,5 +184,6 @@ inline int processor_level() {
 
 // The other sources of kernels, each with its own definitions.
 void define_missing(nb::module_& module);
+void define_chain(nb::module_& module);
 
 }  // namespace emkit

@@ -37,6 +37,7 @@ template <class T> class Full {
         : K(a.K), d(a.d), panel(panels_size(d)), totals(a), constants(K), means(K * d), whiten(K * panel),
           strip(d * STRIP * N), weighted(d * stride), root(stride) {
         convert(a.means, K * d, means + 0);
+        if (a.covariance == nullptr) return;
         for (Size k = 0; k < K; ++k) {
             Buffer<double> inverse(d * d);
             constants[k] = a.log_weights[k] + invert<T>(a.covariance + k * d * d, d, inverse) - 0.5 * d * LOG_2PI;
@@ -87,6 +88,8 @@ template <class T> class Full {
             }
         });
     }
+
+    void accumulate_all(const Rows<T>&, double) {}
 
     double constant(Size k) const { return constants[k]; }
 
@@ -195,6 +198,30 @@ void moments(const Rows<T>& rows, Size d, const T* mean, double unit, double* fi
     });
 }
 
+// The scatter of all rows about 0, each weighted by the sum of its responsibilities.
+template <class T> class Scatter {
+  public:
+    Scatter(Size K, Size d, Size stride, double* seconds)
+        : K(K), origin(d), firsts(d), weight(stride), full({1, d, nullptr, origin, nullptr, firsts, seconds}, stride) {}
+
+    void add(const Rows<T>& rows, double unit) {
+        for (int i = 0; i < rows.count; i += LANES<T>) {
+            Vec<T> total{};
+            for (Size k = 0; k < K; ++k) total += load(rows.weight + k * rows.stride + i);
+            store<T>(weight + i, total);
+        }
+        full.accumulate(0, Rows<T>{rows.z, weight, rows.stride, rows.count}, unit);
+    }
+
+    void finish() { full.finish(); }
+
+  private:
+    const Size K;
+    Buffer<double> origin, firsts;
+    Buffer<T> weight;
+    Full<T> full;
+};
+
 // One covariance for all components: whitened once, the components differ by their distance alone.
 template <class T> class Tied {
   public:
@@ -208,6 +235,10 @@ template <class T> class Tied {
         : K(a.K), d(a.d), totals(a), constants(K), means(K * d), white_means(K * d), whiten(panels_size(d)),
           strip(d * STRIP * N), white(d * stride) {
         convert(a.means, K * d, means + 0);
+        if (a.covariance == nullptr) {
+            scatter.emplace(K, d, stride, a.seconds);
+            return;
+        }
         Buffer<double> inverse(d * d);
         const double log_determinant = invert<T>(a.covariance, d, inverse);
         to_panels<T>(inverse, d, whiten + 0);
@@ -239,9 +270,13 @@ template <class T> class Tied {
         moments<false, T>(rows, d, means + k * d, unit, totals.firsts + k * d, nullptr, 0);
     }
 
+    void accumulate_all(const Rows<T>& rows, double unit) { scatter->add(rows, unit); }
+
     double constant(Size k) const { return constants[k]; }
 
-    void finish() {}
+    void finish() {
+        if (scatter) scatter->finish();
+    }
 
   private:
     static constexpr int N = LANES<T>;
@@ -249,6 +284,7 @@ template <class T> class Tied {
     const Arguments totals;
     Buffer<double> constants;
     Buffer<T> means, white_means, whiten, strip, white;
+    std::optional<Scatter<T>> scatter;  // only if sums alone are wanted
 };
 
 template <class T> class Diag {
@@ -261,6 +297,7 @@ template <class T> class Diag {
 
     Diag(const Arguments& a, Size) : K(a.K), d(a.d), totals(a), constants(K), means(K * d), precisions(K * d) {
         convert(a.means, K * d, means + 0);
+        if (a.covariance == nullptr) return;
         for (Size k = 0; k < K; ++k) {
             constants[k] = a.log_weights[k] - 0.5 * d * LOG_2PI;
             for (Size j = k * d; j < (k + 1) * d; ++j) {
@@ -278,6 +315,8 @@ template <class T> class Diag {
     void accumulate(Size k, const Rows<T>& rows, double unit) {
         moments<true, T>(rows, d, means + k * d, unit, totals.firsts + k * d, totals.seconds + k * d, 1);
     }
+
+    void accumulate_all(const Rows<T>&, double) {}
 
     double constant(Size k) const { return constants[k]; }
 
@@ -300,6 +339,7 @@ template <class T> class Spherical {
 
     Spherical(const Arguments& a, Size) : K(a.K), d(a.d), totals(a), constants(K), means(K * d), halves(K) {
         convert(a.means, K * d, means + 0);
+        if (a.covariance == nullptr) return;
         for (Size k = 0; k < K; ++k) {
             halves[k] = rounded<T>(0.5 / a.covariance[k]);
             constants[k] = a.log_weights[k] - 0.5 * d * (LOG_2PI - std::log(2.0 * halves[k]));
@@ -314,6 +354,8 @@ template <class T> class Spherical {
     void accumulate(Size k, const Rows<T>& rows, double unit) {
         moments<true, T>(rows, d, means + k * d, unit, totals.firsts + k * d, totals.seconds + k, 0);
     }
+
+    void accumulate_all(const Rows<T>&, double) {}
 
     double constant(Size k) const { return constants[k]; }
 
@@ -339,5 +381,6 @@ DEFINE_MODULE(EMKIT_MODULE, module) {
     Door<Diag>::define(module, "diag");
     Door<Spherical>::define(module, "spherical");
     define_missing(module);
+    define_chain(module);
     module.def("processor_level", &processor_level);
 }

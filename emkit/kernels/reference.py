@@ -20,6 +20,11 @@ sums of ``r``, ``r (z - mean)`` and ``r (z - mean)(z - mean)'`` (whatever part o
 lie from the origin.
 
 ``infer_*`` fill whichever of ``log_density`` (n,), ``responsibilities`` (n, K) and ``labels`` (n,) int64 is not None.
+
+The two halves of ``expect_*`` stand alone for models that find responsibilities in another way: ``log_prob_*`` fill
+``out`` (n, K) with log-densities of ``z``, ``summarize_*`` return ``(counts, firsts, seconds)`` for given ``resp``
+(n, K), weights included. For a tied covariance these ``seconds`` (d, d) are the scatter of all rows about 0, each row
+weighted by the sum of its responsibilities.
 """
 
 from __future__ import annotations
@@ -30,6 +35,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .chain import filter_chain as filter_chain
+from .chain import forward_backward as forward_backward
+from .chain import viterbi as viterbi
 from .missing import expect_missing as expect_missing
 from .missing import infer_missing as infer_missing
 from .missing import moments_missing as moments_missing
@@ -111,6 +119,11 @@ def _infer(
             responsibilities[rows] = resp.T
 
 
+def _log_prob(X: Array, center: Array, scale: Array, log_joint: LogJoint, out: Array) -> None:
+    for rows, z, _ in chunks(X, None, center, scale, X.shape[1] + out.shape[1]):
+        out[rows] = log_joint(z).T
+
+
 # Full covariances -----------------------------------------------------------------------------------------------------
 
 
@@ -166,6 +179,25 @@ def infer_full(
     """Posterior quantities for full covariances."""
     log_joint = _full_log_joint(log_weights, means, cholesky)
     _infer(X, center, scale, log_joint, len(means), log_density, responsibilities, labels)
+
+
+def log_prob_full(X: Array, center: Array, scale: Array, means: Array, cholesky: Array, out: Array) -> None:
+    """Log-densities for full covariances."""
+    _log_prob(X, center, scale, _full_log_joint(np.zeros(len(means)), means, cholesky), out)
+
+
+def summarize_full(X: Array, center: Array, scale: Array, means: Array, resp: Array) -> tuple[Array, Array, Array]:
+    """Sums for full covariances; ``seconds`` (K, d, d)."""
+    K, d = means.shape
+    firsts, seconds = np.zeros((K, d)), np.zeros((K, d, d))
+    for rows, z, _ in chunks(X, None, center, scale, d + K):
+        deviation, weighted = np.empty_like(z), np.empty_like(z)
+        for k, mean in enumerate(means):
+            np.subtract(z, mean[:, None], out=deviation)
+            np.multiply(deviation, resp[rows, k], out=weighted)
+            firsts[k] += weighted.sum(axis=1)
+            seconds[k] += weighted @ deviation.T
+    return resp.sum(axis=0), firsts, 0.5 * (seconds + seconds.transpose(0, 2, 1))
 
 
 # One covariance for all components ------------------------------------------------------------------------------------
@@ -224,6 +256,25 @@ def infer_tied(
     _infer(X, center, scale, log_joint, len(means), log_density, responsibilities, labels)
 
 
+def log_prob_tied(X: Array, center: Array, scale: Array, means: Array, cholesky: Array, out: Array) -> None:
+    """Log-densities for one shared covariance."""
+    _log_prob(X, center, scale, _tied_log_joint(np.zeros(len(means)), means, cholesky), out)
+
+
+def summarize_tied(X: Array, center: Array, scale: Array, means: Array, resp: Array) -> tuple[Array, Array, Array]:
+    """Sums for one shared covariance; ``seconds`` (d, d), the scatter of all rows about 0."""
+    K, d = means.shape
+    firsts, scatter = np.zeros((K, d)), np.zeros((d, d))
+    for rows, z, _ in chunks(X, None, center, scale, d + K):
+        deviation = np.empty_like(z)
+        for k, mean in enumerate(means):
+            np.subtract(z, mean[:, None], out=deviation)
+            firsts[k] += deviation @ resp[rows, k]
+        np.multiply(z, resp[rows].sum(axis=1), out=deviation)
+        scatter += deviation @ z.T
+    return resp.sum(axis=0), firsts, 0.5 * (scatter + scatter.T)
+
+
 # Diagonal and spherical covariances -----------------------------------------------------------------------------------
 
 
@@ -280,6 +331,25 @@ def infer_diag(
     _infer(X, center, scale, log_joint, len(means), log_density, responsibilities, labels)
 
 
+def log_prob_diag(X: Array, center: Array, scale: Array, means: Array, variances: Array, out: Array) -> None:
+    """Log-densities for diagonal covariances."""
+    _log_prob(X, center, scale, _diag_log_joint(np.zeros(len(means)), means, variances), out)
+
+
+def summarize_diag(X: Array, center: Array, scale: Array, means: Array, resp: Array) -> tuple[Array, Array, Array]:
+    """Sums for diagonal covariances; ``seconds`` (K, d)."""
+    K, d = means.shape
+    firsts, seconds = np.zeros((K, d)), np.zeros((K, d))
+    for rows, z, _ in chunks(X, None, center, scale, d + K):
+        deviation = np.empty_like(z)
+        for k, mean in enumerate(means):
+            np.subtract(z, mean[:, None], out=deviation)
+            firsts[k] += deviation @ resp[rows, k]
+            deviation *= deviation
+            seconds[k] += deviation @ resp[rows, k]
+    return resp.sum(axis=0), firsts, seconds
+
+
 def _columns(variances: Array, means: Array) -> Array:
     """A spherical covariance written as a diagonal one."""
     return np.repeat(variances[:, None], means.shape[1], axis=1)
@@ -308,3 +378,14 @@ def infer_spherical(
 ) -> None:
     """Posterior quantities for spherical covariances."""
     infer_diag(X, center, scale, log_weights, means, _columns(variances, means), log_density, responsibilities, labels)
+
+
+def log_prob_spherical(X: Array, center: Array, scale: Array, means: Array, variances: Array, out: Array) -> None:
+    """Log-densities for spherical covariances."""
+    log_prob_diag(X, center, scale, means, _columns(variances, means), out)
+
+
+def summarize_spherical(X: Array, center: Array, scale: Array, means: Array, resp: Array) -> tuple[Array, Array, Array]:
+    """Sums for spherical covariances; ``seconds`` (K,), summed over the columns."""
+    counts, firsts, seconds = summarize_diag(X, center, scale, means, resp)
+    return counts, firsts, seconds.sum(axis=1)

@@ -1,0 +1,267 @@
+"""Sequences through a hidden Markov chain, in NumPy: the specification of the compiled kernels of the same names.
+
+Names shared by both, for ``N`` sequences with ``n`` rows in all and ``K`` states:
+
+==============  ====================================================================================================
+``log_prob``    (n, K) float64: log-density of each row in each state, overwritten with the answer; -inf: impossible
+``lengths``     (N,) int64: how many rows each sequence has, at least one; the sequences follow each other
+``startprob``   (K,) float64: probabilities of the first state
+``transmat``    (K, K) float64: ``transmat[i, j]`` is the probability of going from state i to state j
+==============  ====================================================================================================
+
+All sequences advance together, one product of matrices per time step. Probabilities are kept relative to the largest
+density of their row and to their own sum. What falls below the smallest float64 is then lost, and the sums ``c`` of the
+forward and ``s`` of the backward pass tell whether it mattered: while they stay above ``LEAST``, everything lost
+together is less than rounding. A sequence for which they do not is done again with logarithms.
+
+References
+----------
+Rabiner, L. (1989). A tutorial on hidden Markov models and selected applications in speech recognition. *Proceedings of
+the IEEE* 77(2), 257-286.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+# A sum of probabilities below this may lack what was too small to be represented.
+LEAST = 1e-200
+# A state from which, and to which, every transition is at least this probable is never lost.
+_MIXING = 1e-100
+# As improbable as a row can be without being impossible.
+_LOWEST = -1e300
+# Numbers held at once for all pairs of states of some sequences.
+_GROUP_SIZE = 2**20
+
+
+class _Sequences(NamedTuple):
+    """Some sequences, the longest first: those still running are always the first ones."""
+
+    which: Array  # (N,) their numbers
+    first: Array  # (N,) their first rows
+    lengths: Array  # (N,)
+
+    def take(self, chosen: Array) -> _Sequences:
+        return _Sequences(self.which[chosen], self.first[chosen], self.lengths[chosen])
+
+    def rows(self, t: int) -> Array:
+        """Row of every sequence that has a time t."""
+        return self.first[: int(np.searchsorted(-self.lengths, -t))] + t
+
+    def times(self) -> range:
+        return range(int(self.lengths[0]) if len(self.lengths) else 0)
+
+
+def _sequences(lengths: Array) -> _Sequences:
+    order = np.argsort(-lengths, kind="stable")
+    first = np.cumsum(lengths) - lengths
+    return _Sequences(order, first[order], lengths[order])
+
+
+def _logarithm(probabilities: Array) -> Array:
+    with np.errstate(divide="ignore"):
+        return np.log(probabilities)
+
+
+def _densities(log_prob: Array) -> tuple[Array, Array]:
+    """Highest log-density of each row, and the densities relative to it."""
+    highest = np.maximum(log_prob.max(axis=1), _LOWEST)
+    return highest, np.exp(log_prob - highest[:, None])
+
+
+def _pairs(x: Array, log_matrix: Array) -> Iterator[tuple[slice, Array]]:
+    """``x[:, i] + log_matrix[i, j]`` as (rows, j, i), some rows at a time."""
+    size = max(1, _GROUP_SIZE // log_matrix.size)
+    for begin in range(0, len(x), size):
+        rows = slice(begin, begin + size)
+        yield rows, x[rows, None, :] + log_matrix.T
+
+
+def _log_product(x: Array, log_matrix: Array) -> Array:
+    """Logarithm of ``exp(x) @ exp(log_matrix)``."""
+    product = np.empty((len(x), log_matrix.shape[1]))
+    for rows, pairs in _pairs(x, log_matrix):
+        product[rows] = np.logaddexp.reduce(pairs, axis=2)
+    return product
+
+
+class _Smoothed(NamedTuple):
+    good: Array  # (N,) bool: nothing was lost
+    loglik: Array  # (N,)
+    transitions: Array  # (K, K)
+
+
+def _smooth(
+    log_prob: Array, out: Array, sequences: _Sequences, weight: Array, startprob: Array, transmat: Array
+) -> _Smoothed:
+    """Forward and backward pass in probabilities; ``out`` receives weighted state probabilities."""
+    N, K = len(sequences.which), len(startprob)
+    loglik, good, pairs = np.zeros(N), np.ones(N, bool), np.zeros((K, K))
+    for t in sequences.times():
+        rows = sequences.rows(t)
+        highest, density = _densities(log_prob[rows])
+        forward = density * (out[rows - 1] @ transmat if t else startprob)
+        c = forward.sum(axis=1)
+        good[: len(rows)] &= c >= LEAST
+        c = np.maximum(c, LEAST)
+        loglik[: len(rows)] += np.log(c) + highest
+        out[rows] = forward / c[:, None]
+    after: Array = np.empty((0, K))  # probability of the rows from t + 1 on, relative to its sum, for each state then
+    for t in reversed(sequences.times()):
+        rows = sequences.rows(t)
+        running = len(after)
+        backward = np.ones((len(rows), K))
+        backward[:running] = after @ transmat.T
+        forward = out[rows]
+        joint = forward * backward
+        s = joint.sum(axis=1)
+        good[: len(rows)] &= s >= LEAST
+        share = weight[: len(rows)] / np.maximum(s, LEAST)
+        pairs += forward[:running].T @ (after * share[:running, None])
+        out[rows] = joint * share[:, None]
+        _, after = _densities(log_prob[rows])
+        after *= backward
+        after /= np.maximum(after.sum(axis=1), LEAST)[:, None]
+    return _Smoothed(good, loglik, pairs * transmat)
+
+
+def _smooth_logarithms(
+    log_prob: Array, out: Array, sequences: _Sequences, weight: Array, startprob: Array, transmat: Array
+) -> _Smoothed:
+    """The same in logarithms."""
+    N, K = len(sequences.which), len(startprob)
+    log_start, log_trans = _logarithm(startprob), _logarithm(transmat)
+    loglik, transitions = np.full(N, -np.inf), np.zeros((K, K))
+    for t in sequences.times():
+        rows = sequences.rows(t)
+        out[rows] = log_prob[rows] + (_log_product(out[rows - 1], log_trans) if t else log_start)
+        ending = sequences.lengths[: len(rows)] == t + 1
+        loglik[: len(rows)][ending] = np.logaddexp.reduce(out[rows[ending]], axis=1)
+    possible = loglik > -np.inf
+    finite = np.where(possible, loglik, 0.0)[:, None]
+    share = np.where(possible, weight, 0.0)[:, None]
+    after: Array = np.empty((0, K))
+    for t in reversed(sequences.times()):
+        rows = sequences.rows(t)
+        running = len(after)
+        backward = np.zeros((len(rows), K))
+        backward[:running] = _log_product(after, log_trans.T)
+        total, weights = finite[: len(rows)], share[: len(rows)]
+        for group, joint in _pairs(out[rows[:running]] - total[:running], log_trans):
+            joint += after[group, :, None]
+            transitions += np.einsum("nji,n->ij", np.exp(joint), weights[:running][group, 0])
+        out[rows] = weights * np.exp(out[rows] + backward - total)
+        after = log_prob[rows] + backward
+    return _Smoothed(possible, loglik, transitions)
+
+
+def forward_backward(
+    log_prob: Array,
+    lengths: Array,
+    weight: Array | None,
+    startprob: Array,
+    transmat: Array,
+    logliks: Array,
+    n_threads: int,
+) -> tuple[Array, Array]:
+    """Overwrite ``log_prob`` with the probabilities of the states given all rows of the sequence, times its weight.
+
+    Parameters
+    ----------
+    log_prob, lengths, startprob, transmat
+        See the head of this module.
+    weight : ndarray of shape (N,) or None
+        How often each sequence counts; None: once.
+    logliks : ndarray of shape (N,)
+        Receives the log-likelihood of each sequence, without its weight. An impossible sequence has -inf; its
+        probabilities are 0 and it adds nothing.
+    n_threads : int
+        1 or 2; the answer is the same, bit by bit.
+
+    Returns
+    -------
+    starts : ndarray of shape (K,)
+        Weighted probabilities of the first states.
+    transitions : ndarray of shape (K, K)
+        Weighted expected number of transitions.
+    """
+    sequences = _sequences(lengths)
+    weights = np.ones(len(lengths)) if weight is None else weight
+    gamma = np.empty_like(log_prob)
+    done = _smooth(log_prob, gamma, sequences, weights[sequences.which], startprob, transmat)
+    logliks[sequences.which], transitions = done.loglik, done.transitions
+    if not done.good.all():  # what the others have added is in the sums: the good ones go again without them
+        transitions = np.zeros_like(transmat)
+        for chosen, smooth in ((done.good, _smooth), (~done.good, _smooth_logarithms)):
+            some = sequences.take(chosen)
+            again = smooth(log_prob, gamma, some, weights[some.which], startprob, transmat)
+            logliks[some.which] = again.loglik
+            transitions += again.transitions
+    log_prob[...] = gamma
+    return gamma[sequences.first].sum(axis=0), transitions
+
+
+def filter_chain(log_prob: Array, lengths: Array, startprob: Array, transmat: Array, increments: Array) -> None:
+    """Overwrite ``log_prob`` with the probabilities of the states given the rows up to each.
+
+    ``increments`` (n,) receives the log-density of each row given those before it in its sequence. From the first
+    impossible row of a sequence on, the probabilities are 0 and the increments -inf.
+
+    No later row tells whether a lost state matters, so logarithms are taken wherever a state could be lost: unless
+    every transition is possible.
+    """
+    sequences = _sequences(lengths)
+    good = np.full(len(lengths), bool(transmat.min() >= _MIXING))
+    kept = log_prob[sequences.first]
+    good &= (_densities(kept)[1] * startprob).sum(axis=1) >= LEAST
+    log_start, log_trans = _logarithm(startprob), _logarithm(transmat)
+
+    some = sequences.take(good)
+    for t in some.times():
+        rows = some.rows(t)
+        highest, density = _densities(log_prob[rows])
+        density *= log_prob[rows - 1] @ transmat if t else startprob
+        c = density.sum(axis=1)
+        increments[rows] = _logarithm(c) + highest
+        log_prob[rows] = density / np.maximum(c, LEAST)[:, None]
+
+    some = sequences.take(~good)
+    before: Array = np.empty((len(some.which), len(startprob)))
+    for t in some.times():
+        rows = some.rows(t)
+        log_joint = log_prob[rows] + (_log_product(before[: len(rows)], log_trans) if t else log_start)
+        total = np.logaddexp.reduce(log_joint, axis=1)
+        increments[rows] = total
+        before = log_joint - np.where(total > -np.inf, total, 0.0)[:, None]
+        log_prob[rows] = np.exp(before)
+
+
+def viterbi(log_prob: Array, lengths: Array, startprob: Array, transmat: Array, path: Array, scores: Array) -> None:
+    """Fill ``path`` (n,) int64 with the most probable states, ``scores`` (N,) with their log-probabilities.
+
+    Of equally probable states the first is taken. A sequence that is impossible scores -inf. ``log_prob`` is
+    overwritten.
+    """
+    sequences = _sequences(lengths)
+    log_trans = _logarithm(transmat)
+    came_from = np.zeros(log_prob.shape, np.min_scalar_type(len(startprob) - 1))
+    for t in sequences.times():
+        rows = sequences.rows(t)
+        if t == 0:
+            log_prob[rows] += _logarithm(startprob)
+            continue
+        for group, pairs in _pairs(log_prob[rows - 1], log_trans):
+            came_from[rows[group]] = pairs.argmax(axis=2)
+            log_prob[rows[group]] += pairs.max(axis=2)
+    last = sequences.first + sequences.lengths - 1
+    path[last] = log_prob[last].argmax(axis=1)
+    scores[sequences.which] = log_prob[last].max(axis=1)
+    for t in reversed(sequences.times()[1:]):
+        rows = sequences.rows(t)
+        path[rows - 1] = came_from[rows, path[rows]]
