@@ -30,6 +30,7 @@ class Rows(NamedTuple):
     scatter: Array | None = (
         None  # (d, d), the weighted sum of z z', for laws in which it does not depend on the parameters
     )
+    patterns: Any = None  # which rows miss which cells (emkit._patterns.Patterns), for laws to which that matters
 
     @property
     def total(self) -> float:
@@ -41,7 +42,7 @@ class Rows(NamedTuple):
         """Logarithm of the volume of one unit of ``z``: what a log-density loses in the user's units."""
         return float(np.log(self.scale).sum())
 
-    def cut(self, rows: slice) -> Rows:
+    def cut(self, rows: slice | Array) -> Rows:
         """Part of the rows."""
         return self._replace(X=self.X[rows], weight=None if self.weight is None else self.weight[rows])
 
@@ -116,7 +117,7 @@ def sample(rows: Rows, size: int) -> Rows:
     """
     x, weight = _all(rows) if len(rows.X) <= size else _smallest_hashes(rows, size)
     order = np.lexsort(x.T[::-1])
-    return rows._replace(X=x[order], weight=weight[order] * (rows.total / weight.sum()), scatter=None)
+    return rows._replace(X=x[order], weight=weight[order] * (rows.total / weight.sum()), scatter=None, patterns=None)
 
 
 def _all(rows: Rows) -> tuple[Array, Array]:

@@ -45,6 +45,22 @@ class Real(Chart):
         return free.reshape(like.shape)
 
 
+class Implied(Chart):
+    """Values that follow from other parameters: nothing is free."""
+
+    def pack(self, values: Array) -> Array:
+        """Nothing."""
+        return np.empty(0)
+
+    def unpack(self, free: Array, like: Array) -> Array:
+        """Return the values at hand; the model brings them up to date."""
+        return like
+
+    def size(self, like: Array) -> int:
+        """None."""
+        return 0
+
+
 class Positive(Chart):
     """Variances and rates: the square root, with either sign."""
 
@@ -55,6 +71,18 @@ class Positive(Chart):
     def unpack(self, free: Array, like: Array) -> Array:
         """Squares."""
         return np.square(free).reshape(like.shape)
+
+
+class Share(Chart):
+    """Probabilities of one of two outcomes: an angle, ``p = sin(a)^2``."""
+
+    def pack(self, values: Array) -> Array:
+        """Angles."""
+        return np.arcsin(np.sqrt(values)).ravel()
+
+    def unpack(self, free: Array, like: Array) -> Array:
+        """Squared sines."""
+        return np.square(np.sin(free)).reshape(like.shape)
 
 
 class Simplex(Chart):

@@ -228,8 +228,8 @@ class Emission(ABC):
         """Rows to predict, in units that suit the parameters, which are in the user's."""
         return self.prepare(X, None)
 
-    def block(self, rows: Data, cut: slice) -> Data:
-        """Part of the rows."""
+    def block(self, rows: Data, cut: slice | Array) -> Data:
+        """Part of the rows: a slice, or their numbers."""
         return rows.cut(cut)
 
     def features(self, rows: Data) -> Array:

@@ -201,11 +201,11 @@ class Mixture(Model):
 
     def standardize(self, params: Parts, data: Rows) -> Parts:
         """From the user's units."""
-        return params._replace(law=self.law.rescale(params.law, -data.center / data.scale, 1.0 / data.scale))
+        return params._replace(law=self.law.standardize(params.law, data))
 
     def restore(self, params: Parts, data: Rows) -> Parts:
         """To the user's units."""
-        return params._replace(law=self.law.rescale(params.law, data.center, data.scale))
+        return params._replace(law=self.law.restore(params.law, data))
 
     def take(self, params: Parts, order: Array) -> Parts:
         """Components in another order."""
@@ -240,11 +240,8 @@ class Mixture(Model):
         return self.law.collapsed(params.law, stats.law, total)
 
     def rounding(self, data: Rows) -> Rounding:
-        """Errors of single rows add up like a random walk where rows are multiplied in float32, hardly in float64."""
-        size = data.X.shape[1] + abs(data.log_unit)
-        if data.X.dtype == np.float64:
-            return Rounding(1e-12 * size * data.total, 1e-12)
-        return Rounding(1e-6 * size * np.sqrt(data.total), 1e-6)
+        """Those of the law."""
+        return self.law.rounding(data)
 
     def n_parameters(self, params: Parts) -> int:
         """Free parameters: weights, means, covariances."""

@@ -18,17 +18,20 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lapack
+from scipy.special import ndtr
 
 from .. import kernels
 from .._blocks import Rows, moments, scatter
 from .._charts import Cholesky, Positive, Real
-from .._model import Charts, Degenerate, Emission
+from .._model import Charts, Degenerate, Emission, Rounding
+from .._patterns import group, units
 from ..exceptions import DataWarning
 
 Array = NDArray[Any]
@@ -125,9 +128,14 @@ class Gaussian(Emission):
 
     def prepare(self, X: Array, weight: Array | None) -> Rows:
         """Find the centre and scale of the data; warn of columns that say nothing."""
-        mean, spread, covariance = moments(X, weight)
-        varies = spread > 0.0
-        deviations = np.where(varies, spread * np.sqrt(np.diagonal(covariance)), 0.0)
+        holes = bool(np.isnan(np.sum(X, dtype=np.float64)))
+        if holes:
+            mean, deviations = units(X, weight)
+            varies, covariance = deviations > 0.0, None
+        else:
+            mean, spread, covariance = moments(X, weight)
+            varies = spread > 0.0
+            deviations = np.where(varies, spread * np.sqrt(np.diagonal(covariance)), 0.0)
         extreme = np.flatnonzero(varies & ~((deviations > 1e-152) & (deviations < 1e152)))
         if len(extreme):
             raise ValueError(
@@ -142,15 +150,26 @@ class Gaussian(Emission):
                 DataWarning,
                 stacklevel=2,
             )
-        self._warn_of_collinear(covariance, varies)
-        return self.block(Rows(X, weight, mean, self.units(deviations)), slice(None))
+        if covariance is not None:
+            self._warn_of_collinear(covariance, varies)
+        rows = Rows(X, weight, mean, self.units(deviations))
+        return self.block(rows._replace(patterns=group(np.isnan(X))) if holes else rows, slice(None))
 
     def _warn_of_collinear(self, covariance: Array, varies: Array) -> None:
         """Shapes without correlations do not mind."""
 
-    def block(self, rows: Rows, cut: slice) -> Rows:
+    def block(self, rows: Rows, cut: slice | Array) -> Rows:
         """Part of the rows."""
-        return rows.cut(cut)
+        part = rows.cut(cut)
+        return part if rows.patterns is None else part._replace(patterns=group(np.isnan(part.X)))
+
+    def frame(self, params: Gaussians, X: Array) -> Rows:
+        """Rows to predict, in the units of components of equal weight."""
+        center = params.means.mean(axis=0)
+        variance = ((params.means - center) ** 2).mean(axis=0)
+        variance += np.diagonal(self.full(params), axis1=1, axis2=2).mean(axis=0)
+        rows = Rows(X, None, center, self.units(np.sqrt(variance)))
+        return rows._replace(patterns=group(np.isnan(X))) if np.isnan(np.sum(X, dtype=np.float64)) else rows
 
     def blank(self, k: int, d: int) -> Gaussians:
         """Standard normal components, to sum about and to fall back on."""
@@ -178,12 +197,24 @@ class Gaussian(Emission):
 
     def log_prob(self, params: Gaussians, rows: Rows) -> Array:
         """Log-density (n, k) of every row under every component."""
-        alone, out = np.zeros(1), np.empty((len(params.means), len(rows.X)))
-        for k, mean in enumerate(params.means):
-            self.infer(
-                alone, Gaussians(mean[None], self._one(params.spread, slice(k, k + 1))), rows, out[k], None, None
-            )
-        return out.T
+        out = np.empty((len(rows.X), len(params.means)))
+        if rows.patterns is not None:
+            self._log_prob_observed(params, rows, out)
+            return out
+        getattr(kernels, f"log_prob_{self.kernel}")(rows.X, rows.center, rows.scale, *params, out)
+        out -= rows.log_unit
+        return out
+
+    def _log_prob_observed(self, params: Gaussians, rows: Rows, out: Array) -> None:
+        """The density of the observed cells: ``log|S_oo| = log|S| + log|K_mm|`` with ``K`` the inverse of ``S``."""
+        order, starts, missing = rows.patterns
+        constants = np.empty(len(out))
+        constants[order] = np.repeat(~missing @ (np.log(2.0 * np.pi) + 2.0 * np.log(rows.scale)), np.diff(starts))
+        for k, covariance in enumerate(self.full(params)):
+            distance, log_determinant = np.zeros(len(out)), np.zeros(len(out))
+            normal = (rows.center, rows.scale, params.means[k], np.linalg.inv(covariance))
+            kernels.infer_missing(rows.X, order, starts, missing, *normal, None, None, None, distance, log_determinant)
+            out[:, k] = -0.5 * (constants + np.linalg.slogdet(covariance)[1] + log_determinant + distance)
 
     def _one(self, spread: Array, index: Any) -> Array:
         """Spread of some components."""
@@ -195,14 +226,30 @@ class Gaussian(Emission):
     def summarize(self, params: Gaussians | None, rows: Rows, resp: Array) -> Sums:
         """Sums for given responsibilities (n, k), weights included."""
         params = params or self.blank(resp.shape[1], rows.X.shape[1])
-        z = (rows.X - rows.center) / rows.scale
-        deviations = (z - mean for mean in params.means)
-        sums = [(r @ y, self._second(y, r)) for y, r in zip(deviations, resp.T, strict=True)]
-        return Sums(0.0, resp.sum(axis=0), *(np.array(total) for total in zip(*sums, strict=True)))
+        if rows.patterns is not None:
+            return self._summarize_completed(params, rows, resp)
+        sums = getattr(kernels, f"summarize_{self.kernel}")(rows.X, rows.center, rows.scale, params.means, resp)
+        return Sums(0.0, *sums)
+
+    def _summarize_completed(self, params: Gaussians, rows: Rows, resp: Array) -> Sums:
+        """The same with holes, which are completed under every component."""
+        order, starts, missing = rows.patterns
+        z = np.empty((len(order), rows.X.shape[1]))
+        kernels.standardize_missing(rows.X, order, rows.center, rows.scale, z)
+        moves, firsts, seconds = np.ones(len(z), bool), [], []
+        for k, covariance in enumerate(self.full(params)):
+            weight = np.ascontiguousarray(resp[order, k])
+            counts = np.add.reduceat(weight, starts[:-1])
+            sums = (z, weight, moves, starts, missing, counts, params.means[k], np.linalg.inv(covariance))
+            _, first, second = kernels.expect_missing(*sums)
+            firsts.append(first)
+            seconds.append(second)
+        counts = resp.sum(axis=0)
+        return Sums(0.0, counts, np.array(firsts), self._fold(np.array(seconds), np.array(firsts), counts, params))
 
     @abstractmethod
-    def _second(self, deviation: Array, resp: Array) -> Array:
-        """Second moments of one component."""
+    def _fold(self, seconds: Array, firsts: Array, counts: Array, params: Gaussians) -> Array:
+        """Second moments (k, d, d) about the means, as far as this shape needs them."""
 
     def maximize(self, stats: Sums, params: Gaussians | None) -> Gaussians:
         """Weighted means and covariances; a component without rows keeps those it has."""
@@ -220,6 +267,32 @@ class Gaussian(Emission):
 
     @abstractmethod
     def _spread(self, stats: Sums, means: Array, counts: Array, delta: Array) -> Array: ...
+
+    def standardize(self, params: Gaussians, rows: Rows) -> Gaussians:
+        """From the user's units."""
+        return self.rescale(params, -rows.center / rows.scale, 1.0 / rows.scale)
+
+    def restore(self, params: Gaussians, rows: Rows) -> Gaussians:
+        """To the user's units."""
+        return self.rescale(params, rows.center, rows.scale)
+
+    def rounding(self, rows: Rows) -> Rounding:
+        """Errors of single rows add up like a random walk where rows are multiplied in float32, hardly in float64."""
+        size = rows.X.shape[1] + abs(rows.log_unit)
+        if rows.X.dtype == np.float64:
+            return Rounding(1e-12 * size * rows.total, 1e-12)
+        return Rounding(1e-6 * size * np.sqrt(rows.total), 1e-6)
+
+    def order(self, params: Gaussians) -> Array:
+        """By their means, the first column first."""
+        return np.lexsort(params.means.T[::-1])
+
+    def degenerate(self, params: Gaussians, stats: Sums) -> str | None:
+        """Name a collapsed component."""
+        shares = stats.counts / stats.counts.sum()
+        centred = params.means - shares @ params.means
+        total = np.einsum("k,kij->ij", shares, self.full(params)) + (shares * centred.T) @ centred
+        return self.collapsed(params, stats, total)
 
     def collapsed(self, params: Gaussians, stats: Sums, total: Array) -> str | None:
         """Name the first component that has shrunk onto too few rows or onto ties.
@@ -245,6 +318,45 @@ class Gaussian(Emission):
                     "reg_covar"
                 )
         return None
+
+    # Prediction, in the user's units
+    # ------------------------------------------------------------------------------------------------
+
+    def sample(self, params: Gaussians, labels: Array, rng: np.random.Generator) -> Array:
+        """Draw from the component that each label names."""
+        return np.asarray(params.means[labels] + self.noise(params, labels, rng))
+
+    def mean(self, params: Gaussians) -> Array:
+        """Means (k, d)."""
+        return params.means
+
+    def cdf(self, params: Gaussians, column: int, x: Array) -> Array:
+        """Distribution function (len(x), k) of one column."""
+        deviations = np.sqrt(self.full(params)[:, column, column])
+        return np.asarray(ndtr((x[:, None] - params.means[:, column]) / deviations))
+
+    def fill(self, params: Gaussians, rows: Rows, resp: Array) -> Array:
+        """Conditional means of the missing cells under every component, averaged."""
+        filled = rows.X.astype(np.float64)
+        if rows.patterns is None:
+            return filled
+        order, starts, missing = rows.patterns
+        holes, total = np.isnan(filled), np.zeros(filled.shape)
+        inside = self.standardize(params, rows)
+        for k, covariance in enumerate(self.full(inside)):
+            one = filled.copy()
+            normal = (rows.center, rows.scale, inside.means[k], np.linalg.inv(covariance))
+            kernels.infer_missing(rows.X, order, starts, missing, *normal, None, one, None, None, None)
+            total += resp[:, k, None] * np.where(holes, one, 0.0)
+        return np.where(holes, total, filled)
+
+    def publish(self, params: Gaussians) -> dict[str, Array]:
+        """Means and covariances in scikit-learn's form."""
+        return {"means_": params.means, "covariances_": self.covariances(params)}
+
+    def recall(self, attributes: Mapping[str, Array]) -> Gaussians:
+        """Parameters from means and covariances."""
+        return self.from_covariances(attributes["means_"], attributes["covariances_"])
 
     @abstractmethod
     def _thinness(self, params: Gaussians, total: Array) -> tuple[Array, Array]:
@@ -355,8 +467,8 @@ class Full(_Correlated):
         """``B`` for every component."""
         return Sums(self._log_prior(params), 0.0, 0.0, self.reg_covar * np.eye(params.means.shape[1]))
 
-    def _second(self, deviation: Array, resp: Array) -> Array:
-        return (resp[:, None] * deviation).T @ deviation
+    def _fold(self, seconds: Array, firsts: Array, counts: Array, params: Gaussians) -> Array:
+        return seconds
 
     def full(self, params: Gaussians) -> Array:
         """The covariances themselves."""
@@ -400,10 +512,10 @@ class Tied(_Correlated):
     once.
     """
 
-    def block(self, rows: Rows, cut: slice) -> Rows:
+    def block(self, rows: Rows, cut: slice | Array) -> Rows:
         """Part of the rows, with their scatter."""
-        part = rows.cut(cut)
-        return part._replace(scatter=scatter(part))
+        part = super().block(rows, cut)
+        return part if part.patterns is not None else part._replace(scatter=scatter(part))
 
     kernel = "tied"
 
@@ -411,15 +523,9 @@ class Tied(_Correlated):
         """``B`` once."""
         return Sums(self._log_prior(params), 0.0, 0.0, self.reg_covar * np.eye(params.means.shape[1]))
 
-    def summarize(self, params: Gaussians | None, rows: Rows, resp: Array) -> Sums:
-        """Sums for given responsibilities (n, k), weights included."""
-        params = params or self.blank(resp.shape[1], rows.X.shape[1])
-        z = (rows.X - rows.center) / rows.scale
-        counts = resp.sum(axis=0)
-        return Sums(0.0, counts, resp.T @ z - counts[:, None] * params.means, (resp.sum(axis=1)[:, None] * z).T @ z)
-
-    def _second(self, deviation: Array, resp: Array) -> Array:
-        raise NotImplementedError("the scatter is of all rows at once")
+    def _fold(self, seconds: Array, firsts: Array, counts: Array, params: Gaussians) -> Array:
+        cross = params.means.T @ firsts
+        return np.asarray(seconds.sum(axis=0) + cross + cross.T + (counts * params.means.T) @ params.means)
 
     def _one(self, spread: Array, index: Any) -> Array:
         return spread
@@ -498,8 +604,8 @@ class Diagonal(_Uncorrelated):
         log_prior = -0.5 * self.reg_covar * float((1.0 / params.spread).sum())
         return Sums(log_prior, 0.0, 0.0, self.reg_covar)
 
-    def _second(self, deviation: Array, resp: Array) -> Array:
-        return np.asarray(resp @ deviation**2)
+    def _fold(self, seconds: Array, firsts: Array, counts: Array, params: Gaussians) -> Array:
+        return np.diagonal(seconds, axis1=1, axis2=2).copy()
 
     def full(self, params: Gaussians) -> Array:
         """Diagonal matrices."""
@@ -544,8 +650,8 @@ class Spherical(_Uncorrelated):
         log_prior = -0.5 * self.reg_covar * d * float((1.0 / params.spread).sum())
         return Sums(log_prior, 0.0, 0.0, self.reg_covar * d)
 
-    def _second(self, deviation: Array, resp: Array) -> Array:
-        return np.asarray(resp @ np.square(deviation).sum(axis=1))
+    def _fold(self, seconds: Array, firsts: Array, counts: Array, params: Gaussians) -> Array:
+        return np.asarray(np.trace(seconds, axis1=1, axis2=2))
 
     def full(self, params: Gaussians) -> Array:
         """Multiples of the identity."""
