@@ -41,7 +41,9 @@ class Degenerate(ArithmeticError):
 
 
 def add(left: Tree, right: Tree) -> Tree:
-    """Add statistics field by field."""
+    """Add statistics field by field; None adds nothing."""
+    if right is None:
+        return left
     if isinstance(left, tuple) and hasattr(left, "_make"):
         return left._make(map(add, left, right))  # type: ignore[no-any-return, call-overload]
     return left + right  # type: ignore[no-any-return, operator]
@@ -155,6 +157,9 @@ class Emission(ABC):
     where a cell is missing, which must count for nothing. Fields of the parameters have the components along their
     first axis.
     """
+
+    # Whether the user's rows are numbers before ``read`` has seen them.
+    numeric: bool = True
 
     @abstractmethod
     def log_prob(self, params: Params, rows: Data) -> Array:

@@ -5,6 +5,7 @@ A user says so in one of three ways: ``groups`` (an identifier for each row), ``
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -56,6 +57,13 @@ class Sequences:
             row = int(self.order[row])
         inside = f"row {within} of sequence {self.names[number]!s}"
         return inside if self.is_list else f"row {row} ({inside})"
+
+    def translate(self, message: str) -> str:
+        """Say of a row named in a message which sequence it belongs to."""
+        named = re.search(r"\brow (\d+)", message)
+        if named is None or len(self.lengths) == 1 or int(named[1]) >= len(self):
+            return message
+        return message[: named.start()] + self.place(int(named[1])) + message[named.end() :]
 
     def weights(self, weight: Array | None) -> Array | None:
         """Weight of each sequence, from one for each row or for each sequence."""

@@ -15,7 +15,7 @@ Chapman & Hall.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -27,6 +27,7 @@ from . import kernels
 from ._blocks import _hash
 from ._charts import Implied, Simplex
 from ._model import Charts, Degenerate, Emission, Model, Rounding
+from ._moves import swaps
 from ._sequences import Sequences
 from ._starts import greedy_seeds, partition, random_seeds, soften, whiten
 
@@ -296,8 +297,8 @@ class MarkovChain(Model):
 
     def _labels(self, data: Runs, rng: np.random.Generator) -> tuple[Array, int]:
         """A state for each row, and how many states are in use."""
-        recipe = int(rng.integers(4))
-        if recipe == 3 or self.mask is not None:
+        recipe = int(rng.integers(6))
+        if recipe >= 3 or self.mask is not None:
             return self._segments(data, rng), self.k
         weight, points = data.row_weight, self.law.features(data.rows)
         if recipe == 0:
@@ -310,7 +311,7 @@ class MarkovChain(Model):
 
     def _segments(self, data: Runs, rng: np.random.Generator) -> Array:
         """Cut every sequence at the same fractions of its length; states in turn, or one after the other if masked."""
-        n_pieces = self.k if self.mask is not None else 3 * self.k
+        n_pieces = self.k * (1 if self.mask is not None else int(rng.integers(1, 4)))
         cuts = np.sort(rng.random(n_pieces - 1))
         ends = np.cumsum(data.lengths)
         time = np.arange(ends[-1]) - np.repeat(ends - data.lengths, data.lengths)
@@ -345,23 +346,16 @@ class MarkovChain(Model):
         attributes = self.law.publish(self.restore(params, data).law) | dict(self.given.law)
         return self.standardize(params._replace(law=self.law.recall(attributes)), data)
 
-    def reseed(self, params: Chain, data: Runs) -> Chain:
-        """Give the empty states the rows that are explained worst, an equal share of all for each."""
-        states = self.law.log_prob(params.law, data.rows)
-        surprise = -states.max(axis=1)
-        logliks = np.empty(len(data.lengths))
-        startprob, transmat = self._startprob(params), params.transmat
-        sums = kernels.forward_backward(states, data.lengths, data.weight, startprob, transmat, logliks, 1)
-        for state in self.empty(ChainTotals(0.0, *sums, None)):
-            worst = np.argsort(-surprise)[: max(1, len(states) // (2 * self.k))]
-            states[worst] *= 0.1
-            states[worst, state] += 0.9 * data.row_weight[worst]
-            surprise[worst] = -np.inf
-        even = np.full_like(transmat, 1.0 / self.k) if self.mask is None else self.mask / self.mask.sum(1)[:, None]
-        transmat = np.where(transmat > 0.0, 0.9 * transmat + 0.1 * even, 0.0)
-        start = params._replace(startprob=0.9 * startprob + 0.1 / self.k) if not self.stationary else params
-        transmat /= transmat.sum(axis=1, keepdims=True)
-        return start._replace(transmat=transmat, law=self._start_law(data, states))
+    def moves(self, params: Chain, data: Runs) -> Iterator[Chain]:
+        """Swap states; those that the user gave places stay."""
+        if self.has_places:
+            return
+        smoothed = self.outputs(data, ("smoothed",))
+        self.infer(params, data, smoothed)
+        assert smoothed.smoothed is not None
+        weight = data.row_weight
+        for resp in swaps(smoothed.smoothed, weight, self.law.features(data.rows)):
+            yield self._begin(resp.argmax(axis=1), data)._replace(law=self._start_law(data, resp))
 
     # Prediction
     # -----------------------------------------------------------------------------------------------------------

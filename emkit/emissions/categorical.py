@@ -58,6 +58,11 @@ class Categorical(Emission):
     handle_unknown: str = "error"
 
     @property
+    def numeric(self) -> bool:  # type: ignore[override]
+        """Symbols may be anything."""
+        return False
+
+    @property
     def charts(self) -> Charts:
         """Points of a simplex."""
         return {"emissionprob": Simplex()}

@@ -15,7 +15,7 @@ Array = NDArray[Any]
 
 
 class Parts(tuple[Any, ...]):
-    """Parameters, statistics or rows of each law; behaves like a NamedTuple whose fields are numbers."""
+    """Parameters of each law, or a log-likelihood and statistics of each: a NamedTuple whose fields have no names."""
 
     @classmethod
     def _make(cls, parts: Any) -> Parts:
@@ -61,6 +61,11 @@ class Columns(Emission):
     def _each(self, X: Any) -> list[tuple[Emission, Any]]:
         """Every law with its columns of X."""
         return [(law, _take(X, columns)) for law, columns in self.laws]
+
+    @property
+    def numeric(self) -> bool:  # type: ignore[override]
+        """Whether all laws want numbers."""
+        return all(law.numeric for law, _ in self.laws)
 
     @property
     def charts(self) -> Charts:
@@ -112,12 +117,18 @@ class Columns(Emission):
     def summarize(self, params: Parts | None, rows: Any, resp: Array) -> Any:
         """Sums of every law."""
         each = [None] * len(self.laws) if params is None else params
-        return Parts(law.summarize(p, r, resp) for (law, _), p, r in zip(self.laws, each, rows.parts, strict=True))
+        sums = (law.summarize(p, r, resp) for (law, _), p, r in zip(self.laws, each, rows.parts, strict=True))
+        return Parts((0.0, *sums))
 
     def maximize(self, stats: Parts, params: Parts | None) -> Parts:
         """Every law its own part."""
         each = [None] * len(self.laws) if params is None else params
-        return Parts(law.maximize(s, p) for (law, _), s, p in zip(self.laws, stats, each, strict=True))
+        return Parts(law.maximize(s, p) for (law, _), s, p in zip(self.laws, stats[1:], each, strict=True))
+
+    def prior(self, params: Parts) -> Parts | None:
+        """Imaginary data of the laws that have any."""
+        each = [law.prior(p) for (law, _), p in zip(self.laws, params, strict=True)]
+        return Parts((sum(float(prior[0]) for prior in each if prior is not None), *each))
 
     def rounding(self, rows: Any) -> Rounding:
         """Sum of the laws' roundings."""
@@ -142,7 +153,7 @@ class Columns(Emission):
 
     def degenerate(self, params: Parts, stats: Parts) -> str | None:
         """Name what collapsed under any law."""
-        each = zip(self.laws, params, stats, strict=True)
+        each = zip(self.laws, params, stats[1:], strict=True)
         return next((reason for (law, _), p, s in each if (reason := law.degenerate(p, s))), None)
 
     def n_parameters(self, params: Parts) -> int:
