@@ -248,7 +248,8 @@ class MarkovChain(Model):
     def has_places(self) -> bool:
         """Whether something the user gave tells the states apart."""
         priors = np.ndim(self.start_prior) or np.ndim(self.trans_prior)
-        return bool(priors) or self.mask is not None or any(value is not None and value != () for value in self.given)
+        startprob, transmat, law = self.given
+        return bool(priors) or any(value is not None for value in (self.mask, startprob, transmat)) or bool(law)
 
     def canonical(self, params: Chain) -> Chain:
         """Put the states in the law's order, unless the user gave them places."""

@@ -35,7 +35,7 @@ class Exponential(Independent):
     """
 
     parameters: ClassVar[type] = Scales
-    least: ClassVar[float] = 1e-150
+    least: ClassVar[float] = 1e-300
 
     @property
     def charts(self) -> Charts:
