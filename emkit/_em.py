@@ -208,7 +208,9 @@ def climb(
 def _try(model: Model, blocks: Sequence[Data], point: Params, run: Run[Stats]) -> Step | str:
     """Take a step, or say why there is none."""
     try:
-        return step(model, blocks, point, run=run)
+        # What cannot be computed at a proposal is not worth a warning: it is rejected.
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            return step(model, blocks, point, run=run)
     except (Degenerate, np.linalg.LinAlgError) as error:
         return str(error)
 
@@ -286,8 +288,8 @@ def search(
     restarts.extend(_fate(index, outcome) for index, outcome in outcomes.items())
     restarts.sort(key=itemgetter("start"))
     if best is None:
-        reasons = "; ".join(f"start {row['start']}: {row['reason']}" for row in restarts)
-        raise FitFailedError(f"every start failed ({reasons})")
+        reasons = dict.fromkeys(row["reason"] for row in restarts if row["status"] == "failed")
+        raise FitFailedError(f"every start failed ({'; '.join(reasons)})")
     if interrupted:
         best = best._replace(status="stopped", reason="interrupted")
     return Search(best, restarts)

@@ -176,6 +176,10 @@ class Emission(ABC):
     def maximize(self, stats: Stats, params: Params | None) -> Params:
         """Parameters of every component; one without rows keeps those it has."""
 
+    def start(self, rows: Data, resp: Array) -> Params:
+        """Parameters that responsibilities imply when there are no others."""
+        return self.maximize(self.summarize(None, rows, resp), None)
+
     # What an accelerator, a prior, other units ask.
 
     @property
@@ -264,9 +268,9 @@ class Emission(ABC):
         """Fitted attributes, by name (each ends in an underscore)."""
         return {f"{name}_": value for name, value in zip(params._fields, params, strict=True)}
 
-    def recall(self, attributes: Mapping[str, Array]) -> Params:
-        """Parameters from fitted attributes: the inverse of ``publish``."""
-        raise NotImplementedError(f"{type(self).__name__} cannot continue a fit: it does not define recall")
+    def recall(self, attributes: Mapping[str, Array], like: Params) -> Params:
+        """Parameters from fitted attributes: the inverse of ``publish``; ``like`` are parameters of the same kind."""
+        return like._make(np.asarray(attributes[f"{name}_"]) for name in like._fields)
 
 
 class Ascent(NamedTuple):

@@ -94,13 +94,14 @@ def arrange(X: Any, groups: Any, lengths: Any) -> Sequences:
                 "it out"
             )
         return _from_list(X)
-    if len(getattr(X, "shape", ())) == 3:
+    X = X if hasattr(X, "shape") else np.asarray(X)
+    if len(X.shape) == 3:
         raise ValueError(f"X has three dimensions, {X.shape}: give sequences as a list of arrays, list(X)")
     if lengths is not None:
         return _from_lengths(X, lengths)
     if groups is not None:
         return _from_groups(X, groups)
-    n = X.shape[0] if len(getattr(X, "shape", ())) else len(X) if hasattr(X, "__len__") else 0
+    n = X.shape[0] if len(X.shape) else 0
     return Sequences(X, np.array([n]), np.array([0]))
 
 

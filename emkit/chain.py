@@ -289,12 +289,8 @@ class MarkovChain(Model):
         """Partition the rows, by their values or by time, then take one M-step."""
         labels, n_active = self._labels(data, rng)
         resp = soften(labels, data.row_weight, n_active, self.k)
-        params = self._begin(labels, data)._replace(law=self._start_law(data, resp))
+        params = self._begin(labels, data)._replace(law=self.law.start(data.rows, resp))
         return self._impose(params, data)
-
-    def _start_law(self, data: Runs, resp: Array) -> Any:
-        stats = self.law.summarize(None, data.rows, resp)
-        return self.law.maximize(stats, None)
 
     def _labels(self, data: Runs, rng: np.random.Generator) -> tuple[Array, int]:
         """A state for each row, and how many states are in use."""
@@ -345,7 +341,7 @@ class MarkovChain(Model):
         if not self.given.law:
             return params
         attributes = self.law.publish(self.restore(params, data).law) | dict(self.given.law)
-        return self.standardize(params._replace(law=self.law.recall(attributes)), data)
+        return self.standardize(params._replace(law=self.law.recall(attributes, params.law)), data)
 
     def moves(self, params: Chain, data: Runs) -> Iterator[Chain]:
         """Swap states; those that the user gave places stay."""
@@ -356,7 +352,7 @@ class MarkovChain(Model):
         assert smoothed.smoothed is not None
         weight = data.row_weight
         for resp in swaps(smoothed.smoothed, weight, self.law.features(data.rows)):
-            yield self._begin(resp.argmax(axis=1), data)._replace(law=self._start_law(data, resp))
+            yield self._begin(resp.argmax(axis=1), data)._replace(law=self.law.start(data.rows, resp))
 
     # Prediction
     # -----------------------------------------------------------------------------------------------------------

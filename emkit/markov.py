@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClusterMixin
+from sklearn.base import BaseEstimator, ClusterMixin, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -35,7 +35,7 @@ from .exceptions import InvalidParameterError
 Array = NDArray[Any]
 
 
-class EMHiddenMarkov(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[misc]
+class EMHiddenMarkov(EMMixin, ClusterMixin, OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Hidden Markov model, estimated by accelerated EM (Baum-Welch), on one sequence or many.
 
     Sequences are given in one of three ways: ``groups``, an identifier for each row, which cross-validation can cut
@@ -303,6 +303,7 @@ class EMHiddenMarkov(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[misc
 
     def _publish(self, params: Chain) -> None:
         self.startprob_, self.transmat_ = params.startprob, params.transmat
+        self._kind = params.law
         published = self.emission_.publish(params.law)
         self._published = tuple(published)
         for name, value in published.items():
@@ -313,7 +314,7 @@ class EMHiddenMarkov(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[misc
         return Chain(
             np.ascontiguousarray(self.startprob_, dtype=np.float64),
             np.ascontiguousarray(self.transmat_, dtype=np.float64),
-            self.emission_.recall(attributes),
+            self.emission_.recall(attributes, self._kind),
         )
 
     def _fitted_model(self) -> MarkovChain:

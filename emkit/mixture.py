@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from ._blocks import Rows, cuts, sample
 from ._charts import Simplex
 from ._mixin import EMMixin
-from ._model import Charts, Model, Rounding, add
+from ._model import Charts, Model, Rounding
 from ._moves import swaps
 from ._starts import greedy_seeds, partition, random_seeds, soften, whiten
 from ._validation import NOTHING, SEED, ArrayLike, Interval, Options, Rules, check_parameter, check_weight, spawn
@@ -167,9 +167,8 @@ class Mixture(Model):
 
     def _from_responsibilities(self, resp: Array, data: Rows) -> Parts:
         """One M-step, whatever the parameters were."""
-        blank = self.law.blank(self.k, data.X.shape[1])
-        stats = add(self.law.summarize(blank, data, resp), self.law.prior(blank))
-        return self.maximize(Totals(0.0, stats), Parts(np.ones(self.k), blank))
+        counts = resp.sum(axis=0)
+        return Parts(counts / counts.sum(), self.law.start(data, resp))
 
     def _impose(self, params: Parts, data: Rows) -> Parts:
         """Replace what the user gave; iteration 0 uses exactly that."""

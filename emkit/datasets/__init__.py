@@ -535,7 +535,7 @@ def load_speed(*, return_X_y: bool = False, as_frame: bool = False) -> Any:
     >>> from emkit.datasets import load_speed
     >>> load_speed().data[:2]
     array([[6.45676966, 0.        , 1.        ],
-           [5.60212182, 0.        , 1.        ]])
+           [5.60211882, 0.        , 1.        ]])
     """
     return _load("speed", return_X_y, as_frame)
 

@@ -7,7 +7,6 @@ estimate; so all these laws have the same statistics and the same M-step.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -59,7 +58,7 @@ class Independent(Emission):
     def log_prob(self, params: Any, rows: Rows) -> Array:
         """Log-density (n, k) of the observed cells of every row."""
         x, observed = _split(rows.X)
-        return self._log_density(params[0], x, observed)
+        return self._log_density(np.clip(params[0], self.least, self.most), x, observed)
 
     def summarize(self, params: Any, rows: Rows, resp: Array) -> Sums:
         """Weighted counts and totals of the observed cells."""
@@ -87,10 +86,6 @@ class Independent(Emission):
     def mean(self, params: Any) -> Array:
         """Means (k, d)."""
         return np.asarray(params[0])
-
-    def recall(self, attributes: Mapping[str, Array]) -> Any:
-        """Parameters from fitted attributes."""
-        return self.parameters(*(attributes[f"{name}_"] for name in self.parameters._fields))  # type: ignore[attr-defined]
 
 
 def _split(X: Array) -> tuple[Array, Array | None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -96,8 +95,9 @@ class Categorical(Emission):
         unknown = np.isnan(codes) & ~holes
         if unknown.any() and self.handle_unknown == "error":
             row = int(np.argmax(unknown))
+            symbol = cells[row].item() if isinstance(cells[row], np.generic) else cells[row]
             raise ValueError(
-                f"X holds {cells[row]!r} at row {row}, which is not in the alphabet of {len(number)} symbols; "
+                f"X holds {symbol!r} at row {row}, which is not in the alphabet of {len(number)} symbols; "
                 "handle_unknown='ignore' takes it for missing"
             )
         return codes[:, None]
@@ -165,10 +165,6 @@ class Categorical(Emission):
         """Probabilities, and the alphabet of their columns."""
         assert self.categories is not None
         return {"emissionprob_": params.emissionprob, "categories_": np.array(self.categories)}
-
-    def recall(self, attributes: Mapping[str, Array]) -> Symbols:
-        """Parameters from fitted attributes."""
-        return Symbols(attributes["emissionprob_"])
 
 
 def _cells(X: Any) -> Array:

@@ -120,6 +120,10 @@ class Columns(Emission):
         sums = (law.summarize(p, r, resp) for (law, _), p, r in zip(self.laws, each, rows.parts, strict=True))
         return Parts((0.0, *sums))
 
+    def start(self, rows: Any, resp: Array) -> Parts:
+        """Every law its own part."""
+        return Parts(law.start(part, resp) for (law, _), part in zip(self.laws, rows.parts, strict=True))
+
     def maximize(self, stats: Parts, params: Parts | None) -> Parts:
         """Every law its own part."""
         each = [None] * len(self.laws) if params is None else params
@@ -200,13 +204,13 @@ class Columns(Emission):
                 named[name if name not in named else f"{name}{number}_"] = value
         return named
 
-    def recall(self, attributes: Mapping[str, Array]) -> Parts:
+    def recall(self, attributes: Mapping[str, Array], like: Parts) -> Parts:
         """Parameters from fitted attributes."""
         parts = []
         for number, (law, _) in enumerate(self.laws):
             end = f"{number}_"
             own = {name.removesuffix(end): value for name, value in attributes.items() if name.endswith("_" + end)}
-            parts.append(law.recall({**attributes, **own}))
+            parts.append(law.recall({**attributes, **own}, like[number]))
         return Parts(parts)
 
 

@@ -30,7 +30,7 @@ from scipy.special import ndtr
 from .. import kernels
 from .._blocks import Rows, moments, scatter
 from .._charts import Cholesky, Positive, Real
-from .._model import Charts, Degenerate, Emission, Rounding
+from .._model import Charts, Degenerate, Emission, Rounding, add
 from .._patterns import group, units
 from ..exceptions import DataWarning
 
@@ -174,6 +174,11 @@ class Gaussian(Emission):
     def blank(self, k: int, d: int) -> Gaussians:
         """Standard normal components, to sum about and to fall back on."""
         return Gaussians(np.zeros((k, d)), self._unit(k, d))
+
+    def start(self, rows: Rows, resp: Array) -> Gaussians:
+        """Parameters that responsibilities and the prior imply."""
+        blank = self.blank(resp.shape[1], rows.X.shape[1])
+        return self.maximize(add(self.summarize(blank, rows, resp), self.prior(blank)), blank)
 
     def take(self, params: Gaussians, order: Array) -> Gaussians:
         """Components in another order."""
@@ -354,7 +359,7 @@ class Gaussian(Emission):
         """Means and covariances in scikit-learn's form."""
         return {"means_": params.means, "covariances_": self.covariances(params)}
 
-    def recall(self, attributes: Mapping[str, Array]) -> Gaussians:
+    def recall(self, attributes: Mapping[str, Array], like: Gaussians) -> Gaussians:
         """Parameters from means and covariances."""
         return self.from_covariances(attributes["means_"], attributes["covariances_"])
 
