@@ -2,7 +2,8 @@
 
 from ._show_versions import __version__, show_versions
 from .imputer import EMImputer
+from .markov import EMHiddenMarkov
 from .mixture import EMGaussianMixture
 from .pooling import pool
 
-__all__ = ["EMGaussianMixture", "EMImputer", "__version__", "pool", "show_versions"]
+__all__ = ["EMGaussianMixture", "EMHiddenMarkov", "EMImputer", "__version__", "pool", "show_versions"]

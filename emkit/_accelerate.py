@@ -12,8 +12,84 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq
 
 Array = NDArray[Any]
+
+# Directions shorter than this share of the longest are rounding.
+_THIN = 1e-8
+
+
+class Secants:
+    """What the last few accepted points tell of the EM map: changes ``dx`` of the point, ``df`` of its step ``gx - x``.
+
+    Near an optimum ``df = (J - I) dx``, with ``J`` the Jacobian of the map.
+    """
+
+    def __init__(self, memory: int = 5) -> None:
+        self._memory = memory
+        self._dx: list[Array] = []
+        self._df: list[Array] = []
+        self._last: tuple[Array, Array] | None = None
+
+    def __len__(self) -> int:
+        return len(self._dx)
+
+    def observe(self, x: Array, gx: Array) -> None:
+        """Take in an accepted point and its image; the oldest of a full memory is forgotten."""
+        f = gx - x
+        if self._last is not None:
+            dx = x - self._last[0]
+            if dx.any():
+                if len(self._dx) == min(self._memory, len(x)):
+                    del self._dx[0], self._df[0]
+                self._dx.append(dx)
+                self._df.append(f - self._last[1])
+        self._last = (x, f)
+
+    def forget(self) -> None:
+        """Begin afresh; the last point stays."""
+        self._dx.clear()
+        self._df.clear()
+
+    def project(self) -> tuple[Array, Array]:
+        """Orthonormal basis (p, m) of the changes of the point, and ``J - I`` as seen inside it (m, m)."""
+        basis, lengths, turned = np.linalg.svd(np.array(self._dx).T, full_matrices=False)
+        keep = lengths > _THIN * lengths[0]
+        basis = basis[:, keep]
+        return basis, basis.T @ np.array(self._df).T @ (turned[keep].T / lengths[keep])
+
+    def rate(self) -> float:
+        """Largest Ritz value of ``J``: how much of its slowest direction an EM step leaves. NaN: too early to say."""
+        if not self._dx:
+            return float("nan")
+        return 1.0 + float(np.linalg.eigvals(self.project()[1]).real.max())
+
+    def least_squares(self, f: Array, damping: float = 1.0) -> Array:
+        """Change of the image that would cancel the step ``f`` if the map were linear, as far as the secants reach.
+
+        With ``damping`` below 1 the coefficients are shortened to that share of their squared length (ridge
+        regression).
+        """
+        dx, df = np.array(self._dx).T, np.array(self._df).T
+        left, lengths, right = np.linalg.svd(df, full_matrices=False)
+        keep = lengths > _THIN * lengths[0]
+        if not keep.any():
+            return np.zeros_like(f)
+        lengths, right = lengths[keep], right[keep]
+        target = left[:, keep].T @ f
+        ridge = 0.0
+        if damping < 1.0 and target.any():
+            squared = damping * float(np.sum((target / lengths) ** 2))
+
+            def excess(ridge: float) -> float:
+                return float(np.sum((target * lengths / (lengths**2 + ridge)) ** 2)) - squared
+
+            ceiling = float(lengths[0]) ** 2
+            while excess(ceiling) > 0.0:
+                ceiling *= 4.0
+            ridge = float(brentq(excess, 0.0, ceiling, rtol=1e-3))
+        return np.asarray(-(dx + df) @ (right.T @ (target * lengths / (lengths**2 + ridge))))
 
 
 class Accelerator(Protocol):
@@ -86,4 +162,128 @@ class Squarem:
         self._longest = max(2.0, self._longest / 4.0)
 
 
-ACCELERATORS: dict[str | None, Callable[[], Accelerator]] = {None: Plain, "squarem": Squarem}
+class Anderson:
+    """Damped Anderson acceleration with restarts.
+
+    The memory is cleared when full. Coefficients are damped at first, less after every accepted step and more after a
+    rejected one.
+
+    References
+    ----------
+    Henderson, N. & Varadhan, R. (2019). Damped Anderson acceleration with restarts and monotonicity control for
+    accelerating EM and EM-like algorithms. *Journal of Computational and Graphical Statistics* 28, 834-846.
+    """
+
+    def __init__(self, memory: int = 5) -> None:
+        self._memory = memory
+        self._secants = Secants(memory)
+        self._successes = 0
+        self._proposed = False
+
+    def propose(self, x: Array, gx: Array) -> Array | None:
+        """Cancel the step as far as the secants reach, damped."""
+        if len(self._secants) >= min(self._memory, len(x)):
+            self._secants.forget()
+        self._secants.observe(x, gx)
+        self._successes += self._proposed
+        self._proposed = len(self._secants) > 0
+        if not self._proposed:
+            return None
+        damping = 1.0 / (1.0 + 1.2 ** (25 - min(self._successes, 125)))
+        return gx + self._secants.least_squares(gx - x, damping)
+
+    def reject(self) -> None:
+        """Damp more."""
+        self._proposed = False
+        self._successes = max(0, self._successes - self._memory)
+
+
+class Momentum:
+    """Nesterov's momentum, begun afresh whenever the objective falls.
+
+    References
+    ----------
+    O'Donoghue, B. & Candes, E. (2015). Adaptive restart for accelerated gradient schemes. *Foundations of Computational
+    Mathematics* 15, 715-732.
+    """
+
+    def __init__(self) -> None:
+        self._time = 1.0
+        self._image: Array | None = None
+
+    def propose(self, x: Array, gx: Array) -> Array | None:
+        """Go on in the direction from the last image to this one."""
+        last, self._image = self._image, gx
+        if last is None:
+            return None
+        previous, self._time = self._time, 0.5 + np.sqrt(0.25 + self._time**2)
+        return None if previous == 1.0 else gx + (previous - 1.0) / self._time * (gx - last)
+
+    def reject(self) -> None:
+        """Lose all speed."""
+        self._time, self._image = 1.0, None
+
+
+class Ritz:
+    """Newton's step where the secants have seen the map, each of its directions lengthened within a bound.
+
+    Inside the span of the secants the Jacobian of the map is known. Each of its eigendirections, in which an EM step
+    leaves the share ``rho``, is lengthened by ``1 / |1 - rho|``: Newton's step where ``rho < 1``, and away from the
+    saddle, not into it, where ``rho > 1``. The bound grows on success and shrinks on rejection. When it binds nowhere,
+    the least-squares step of the same secants, which is the better solver close to the optimum, is taken instead,
+    unless it has just failed. Outside the span the step is EM's own.
+
+    The absolute value is that of saddle-free Newton (Dauphin et al. 2014), the least-squares step Anderson's (1965).
+    """
+
+    _REST = 5  # so many turns without least squares after it failed
+
+    def __init__(self, memory: int = 5) -> None:
+        self._secants = Secants(memory)
+        self._bound = 4.0
+        self._bounded = False
+        self._rest = 0
+        self._proposed: str | None = None
+
+    def propose(self, x: Array, gx: Array) -> Array | None:
+        """Lengthen the step in every direction that is known."""
+        f = gx - x
+        self._secants.observe(x, gx)
+        if self._proposed == "lengthened" and self._bounded:
+            self._bound *= 2.0
+        self._proposed = None
+        if not len(self._secants):
+            return None
+        basis, slope = self._secants.project()
+        values, vectors = np.linalg.eig(slope)
+        lengthening = 1.0 / np.maximum(np.abs(values), 1e-300)
+        self._bounded = bool((lengthening > self._bound).any())
+        self._rest -= 1
+        if not self._bounded and self._rest < 0:
+            self._proposed = "least squares"
+            return gx + self._secants.least_squares(f)
+        inside = basis.T @ f
+        try:
+            parts = np.linalg.solve(vectors, inside.astype(complex))
+        except np.linalg.LinAlgError:  # a defective slope has no eigendirections
+            return None
+        self._proposed = "lengthened"
+        longer = (vectors @ (np.clip(lengthening, 1.0, self._bound) * parts)).real
+        return np.asarray(gx + basis @ (longer - inside))
+
+    def reject(self) -> None:
+        """Shorten the bound, or do without least squares for a while."""
+        if self._proposed == "least squares":
+            self._rest = self._REST
+        else:
+            self._bound = max(2.0, self._bound / 2.0)
+        self._proposed = None
+
+
+ACCELERATORS: dict[str | None, Callable[[], Accelerator]] = {
+    None: Plain,
+    "auto": Ritz,
+    "squarem": Squarem,
+    "anderson": Anderson,
+    "momentum": Momentum,
+}

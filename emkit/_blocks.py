@@ -30,7 +30,7 @@ class Rows(NamedTuple):
     scatter: Array | None = (
         None  # (d, d), the weighted sum of z z', for laws in which it does not depend on the parameters
     )
-    holes: Any = None  # what a law knows of the missing cells; None: it has not looked
+    patterns: Any = None  # which rows miss which cells (emkit._patterns.Patterns), for laws to which that matters
 
     @property
     def total(self) -> float:
@@ -43,9 +43,8 @@ class Rows(NamedTuple):
         return float(np.log(self.scale).sum())
 
     def cut(self, rows: slice | Array) -> Rows:
-        """Part of the rows: a slice, or their numbers."""
-        weight = None if self.weight is None else self.weight[rows]
-        return self._replace(X=self.X[rows], weight=weight, scatter=None, holes=None)
+        """Part of the rows."""
+        return self._replace(X=self.X[rows], weight=None if self.weight is None else self.weight[rows])
 
 
 def cuts(n_rows: int, work_per_row: int) -> list[slice]:
@@ -71,10 +70,7 @@ def pieces(X: Array, weight: Array | None) -> Iterator[tuple[Array, Array | None
 
 
 class Moments(NamedTuple):
-    """Weighted mean, and covariance about it (divisor: sum of the weights) of ``(x - mean) / spread``.
-
-    Of the observed cells; where some are missing, only the diagonal of the covariance has a meaning.
-    """
+    """Weighted mean, and covariance about it (divisor: sum of the weights) of ``(x - mean) / spread``."""
 
     mean: Array
     spread: Array  # half the range of each column; 0 for a column that does not vary beyond rounding
@@ -85,27 +81,21 @@ def moments(X: Array, weight: Array | None) -> Moments:
     """Two passes, the second about the middle of the range and in units of it, so that nothing overflows or cancels."""
     low, high = np.full(X.shape[1], np.inf), np.full(X.shape[1], -np.inf)
     for x, _ in pieces(X, weight):
-        low, high = np.fmin(low, np.fmin.reduce(x, axis=0)), np.fmax(high, np.fmax.reduce(x, axis=0))
+        low, high = np.minimum(low, x.min(axis=0)), np.maximum(high, x.max(axis=0))
     middle = 0.5 * low + 0.5 * high
     spread = 0.5 * high - 0.5 * low
     spread[spread <= 4.0 * np.finfo(np.float64).eps * np.abs(middle)] = 0.0
     unit = np.where(spread > 0.0, spread, 1.0)
-    count, first, second = np.zeros(len(unit)), np.zeros(len(unit)), np.zeros((len(unit), len(unit)))
+    count, first, second = 0.0, np.zeros(len(unit)), np.zeros((len(unit), len(unit)))
     for x, w in pieces(X, weight):
         z = (x - middle) / unit
-        seen = None
-        if np.isnan(np.min(z)):
-            seen = ~np.isnan(z)
-            z[~seen] = 0.0
         z[:, spread == 0.0] = 0.0
         weighted = z if w is None else z * w[:, None]
-        each = np.ones(len(z)) if w is None else w
-        count += each.sum() if seen is None else each @ seen
+        count += len(z) if w is None else float(w.sum())
         first += weighted.sum(axis=0)
         second += weighted.T @ z
-    count[count == 0.0] = 1.0  # a column whose observed cells all have weight zero
     first /= count
-    covariance = second / np.sqrt(np.outer(count, count)) - np.outer(first, first)
+    covariance = second / count - np.outer(first, first)
     return Moments(middle + unit * first, spread, 0.5 * (covariance + covariance.T))
 
 
@@ -127,7 +117,7 @@ def sample(rows: Rows, size: int) -> Rows:
     """
     x, weight = _all(rows) if len(rows.X) <= size else _smallest_hashes(rows, size)
     order = np.lexsort(x.T[::-1])
-    return rows._replace(X=x[order], weight=weight[order] * (rows.total / weight.sum()), scatter=None, holes=None)
+    return rows._replace(X=x[order], weight=weight[order] * (rows.total / weight.sum()), scatter=None, patterns=None)
 
 
 def _all(rows: Rows) -> tuple[Array, Array]:

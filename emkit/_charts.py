@@ -45,6 +45,22 @@ class Real(Chart):
         return free.reshape(like.shape)
 
 
+class Implied(Chart):
+    """Values that follow from other parameters: nothing is free."""
+
+    def pack(self, values: Array) -> Array:
+        """Nothing."""
+        return np.empty(0)
+
+    def unpack(self, free: Array, like: Array) -> Array:
+        """Return the values at hand; the model brings them up to date."""
+        return like
+
+    def size(self, like: Array) -> int:
+        """None."""
+        return 0
+
+
 class Positive(Chart):
     """Variances and rates: the square root, with either sign."""
 
@@ -57,19 +73,16 @@ class Positive(Chart):
         return np.square(free).reshape(like.shape)
 
 
-class Bounded(Chart):
-    """Numbers of an interval: the angle whose squared sine is the way from one end to the other."""
-
-    def __init__(self, low: float, high: float) -> None:
-        self.low, self.high = low, high
+class Share(Chart):
+    """Probabilities of one of two outcomes: an angle, ``p = sin(a)^2``."""
 
     def pack(self, values: Array) -> Array:
         """Angles."""
-        return np.arcsin(np.sqrt((values - self.low) / (self.high - self.low))).ravel()
+        return np.arcsin(np.sqrt(values)).ravel()
 
     def unpack(self, free: Array, like: Array) -> Array:
-        """Points of the interval."""
-        return (self.low + (self.high - self.low) * np.square(np.sin(free))).reshape(like.shape)
+        """Squared sines."""
+        return np.square(np.sin(free)).reshape(like.shape)
 
 
 class Simplex(Chart):

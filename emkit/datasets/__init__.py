@@ -22,10 +22,14 @@ __all__ = [
     "load_cholesterol",
     "load_crabs",
     "load_diabetes_reaven_miller",
+    "load_earthquakes",
     "load_faithful",
     "load_galaxies",
+    "load_geyser",
     "load_marijuana",
     "load_nhanes",
+    "load_sp500_monthly",
+    "load_speed",
 ]
 
 
@@ -112,6 +116,31 @@ _TABLES = {
         "population (Africa Research Program, Harvard University; Honaker, King & Blackwell 2011, Journal of "
         "Statistical Software 45:7). The file has year and country too.",
     ),
+    "earthquakes": _Table(
+        ("count",),
+        (),
+        "Earthquakes of magnitude 7 or more in the world, each year from 1900 to 2006 "
+        "(US Geological Survey; Zucchini, MacDonald & Langrock 2016, Hidden Markov Models for Time Series).",
+    ),
+    "speed": _Table(
+        ("rt", "Pacc", "correct"),
+        ("series",),
+        "Logarithm of the response time, relative pay-off for accuracy and correctness of the answer of one person in "
+        "439 trials, in three series (Dutilh, Wagenmakers, Visser & van der Maas 2011, Cognitive Science 35:211).",
+    ),
+    "geyser": _Table(
+        ("waiting", "duration"),
+        (),
+        "Old Faithful geyser, 1 to 15 August 1985: waiting time before and duration of 299 eruptions in turn, in "
+        "minutes; durations of 2, 3 and 4 at night stand for short, medium, long "
+        "(Azzalini & Bowman 1990, Applied Statistics 39:357).",
+    ),
+    "sp500_monthly": _Table(
+        ("logret",),
+        (),
+        "Logarithm of the monthly return of the S&P 500 index of shares, February 1950 to January 2012 (Yahoo). "
+        "The file has date, prices and volume too.",
+    ),
 }
 
 
@@ -121,6 +150,9 @@ def _load(name: str, return_X_y: bool, as_frame: bool) -> Any:
     path = Path(__file__).parent / "data" / f"{name}.csv"
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
+    for row in rows:
+        if "corr" in row:  # cor, inc
+            row["correct"] = str(float(row["corr"] == "cor"))
     data: Any = np.array([[float(row[column] or "nan") for column in features] for row in rows])
     target: Any = None
     target_names = frame = None
@@ -453,3 +485,108 @@ def load_africa(*, return_X_y: bool = False, as_frame: bool = False) -> Any:
     7 missing cells
     """
     return _load("africa", return_X_y, as_frame)
+
+
+def load_earthquakes(*, return_X_y: bool = False, as_frame: bool = False) -> Any:
+    """Large earthquakes in each year from 1900 to 2006: 107 rows, 1 column.
+
+    Parameters
+    ----------
+    return_X_y : bool, default=False
+        Return ``(data, None)`` instead of a Bunch: these rows have no class.
+    as_frame : bool, default=False
+        Return pandas objects instead of arrays.
+
+    Returns
+    -------
+    Bunch or tuple
+        ``data`` (107, 1) float64, rows in the order of time, ``feature_names``, ``frame``, ``DESCR``,
+        ``filename``; ``target`` is None.
+
+    Examples
+    --------
+    >>> from emkit.datasets import load_earthquakes
+    >>> load_earthquakes().data[:2]
+    array([[13.],
+           [14.]])
+    """
+    return _load("earthquakes", return_X_y, as_frame)
+
+
+def load_speed(*, return_X_y: bool = False, as_frame: bool = False) -> Any:
+    """Response times of one person, fast guesses or slow answers: 439 rows, 3 columns, 3 series.
+
+    Parameters
+    ----------
+    return_X_y : bool, default=False
+        Return ``(data, target)`` instead of a Bunch.
+    as_frame : bool, default=False
+        Return pandas objects instead of arrays.
+
+    Returns
+    -------
+    Bunch or tuple
+        ``data`` (439, 3) float64, rows in the order of time, ``target`` (439,) the series, ``target_names``,
+        ``feature_names``, ``frame``, ``DESCR``,
+        ``filename``.
+
+    Examples
+    --------
+    >>> from emkit.datasets import load_speed
+    >>> load_speed().data[:2]
+    array([[6.45676966, 0.        , 1.        ],
+           [5.60211882, 0.        , 1.        ]])
+    """
+    return _load("speed", return_X_y, as_frame)
+
+
+def load_geyser(*, return_X_y: bool = False, as_frame: bool = False) -> Any:
+    """Waiting times and eruptions of the Old Faithful geyser in turn: 299 rows, 2 columns.
+
+    Parameters
+    ----------
+    return_X_y : bool, default=False
+        Return ``(data, None)`` instead of a Bunch: these rows have no class.
+    as_frame : bool, default=False
+        Return pandas objects instead of arrays.
+
+    Returns
+    -------
+    Bunch or tuple
+        ``data`` (299, 2) float64, rows in the order of time, ``feature_names``, ``frame``, ``DESCR``,
+        ``filename``; ``target`` is None.
+
+    Examples
+    --------
+    >>> from emkit.datasets import load_geyser
+    >>> load_geyser().data[:2]
+    array([[80.       ,  4.0166667],
+           [71.       ,  2.15     ]])
+    """
+    return _load("geyser", return_X_y, as_frame)
+
+
+def load_sp500_monthly(*, return_X_y: bool = False, as_frame: bool = False) -> Any:
+    """Monthly log-returns of the S&P 500 index, 1950 to 2012: 744 rows, 1 column.
+
+    Parameters
+    ----------
+    return_X_y : bool, default=False
+        Return ``(data, None)`` instead of a Bunch: these rows have no class.
+    as_frame : bool, default=False
+        Return pandas objects instead of arrays.
+
+    Returns
+    -------
+    Bunch or tuple
+        ``data`` (744, 1) float64, rows in the order of time, ``feature_names``, ``frame``, ``DESCR``,
+        ``filename``; ``target`` is None.
+
+    Examples
+    --------
+    >>> from emkit.datasets import load_sp500_monthly
+    >>> load_sp500_monthly().data[:2]
+    array([[0.0099213],
+           [0.0040568]])
+    """
+    return _load("sp500_monthly", return_X_y, as_frame)

@@ -1,34 +1,30 @@
-"""Observation laws, one per file, shared by mixtures and chains.
-
-A law of one's own needs three methods, ``log_prob``, ``summarize`` and ``maximize``, of a class derived from
-`Emission`.
-"""
+"""Observation laws, one per file, shared by mixtures and chains."""
 
 from .._model import Emission
 from .bernoulli import Bernoulli
 from .categorical import Categorical
+from .columns import Columns
 from .exponential import Exponential
-from .gaussian import Diagonal, Full, Spherical, Tied
+from .gaussian import SHAPES, Gaussian
 from .poisson import Poisson
 
-# By the names that estimators know; a Gaussian's shape is chosen among ``gaussian.SHAPES``.
+__all__ = [
+    "LAWS",
+    "SHAPES",
+    "Bernoulli",
+    "Categorical",
+    "Columns",
+    "Emission",
+    "Exponential",
+    "Gaussian",
+    "Poisson",
+]
+
+# Laws by name; "gaussian" is one of `SHAPES`, by covariance_type.
 LAWS: dict[str, type[Emission]] = {
-    "gaussian": Full,
+    "gaussian": SHAPES["full"],
     "categorical": Categorical,
     "bernoulli": Bernoulli,
     "poisson": Poisson,
     "exponential": Exponential,
 }
-
-__all__ = [
-    "LAWS",
-    "Bernoulli",
-    "Categorical",
-    "Diagonal",
-    "Emission",
-    "Exponential",
-    "Full",
-    "Poisson",
-    "Spherical",
-    "Tied",
-]

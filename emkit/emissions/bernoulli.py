@@ -1,73 +1,63 @@
-"""The Bernoulli law: yes or no, one probability for each component and column."""
+"""The Bernoulli law: what is or is not."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .._blocks import Rows
-from .._cells import centred, known
-from .._charts import Bounded
+from .._charts import Share
 from .._model import Charts
-from ._by_mean import ByMean, Means, impossible, safe_log
+from ._independent import Independent
 
 Array = NDArray[Any]
 
 
+class Shares(NamedTuple):
+    """Parameters of ``k`` components."""
+
+    probs: Array  # (k, d) probabilities of a 1
+
+
 @dataclass(frozen=True)
-class Bernoulli(ByMean):
-    """Columns of 0 and 1, independent given the component: ``p(1) = probability``.
-
-    The fitted probabilities of a 1 are ``probabilities_`` (k, d). Those that reach 0 or 1 are exact: the other answer
-    is impossible.
-
-    References
-    ----------
-    McLachlan, G. & Peel, D. (2000). *Finite Mixture Models*, section 5.5 (latent classes). Wiley.
+class Bernoulli(Independent):
+    """Columns of 0 and 1, independent given the component.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from emkit.emissions import Bernoulli
-    >>> law = Bernoulli()
-    >>> rows = law.prepare(law.read([[True, 0], [True, 1], [np.nan, 1], [0, 1]]), None)
-    >>> params = law.maximize(law.summarize(None, rows, np.ones((4, 1))), None)
-    >>> params.means.round(4)
-    array([[0.6667, 0.75  ]])
-    >>> np.exp(law.log_prob(params, rows)[:, 0]).round(4)
-    array([0.1667, 0.5   , 0.75  , 0.25  ])
+    >>> from emkit import EMHiddenMarkov
+    >>> X = np.array([[0], [0], [0], [0], [1], [1], [1], [1], [0], [0], [0], [0]])
+    >>> EMHiddenMarkov(2, emission="bernoulli", random_state=0).fit(X).probs_.round(2)
+    array([[0.],
+           [1.]])
     """
 
-    attribute = "probabilities_"
-    otherwise = 0.5
-    allowed = "a Bernoulli law knows 0 and 1, and NaN where missing: use emission='categorical' for other symbols"
+    parameters: ClassVar[type] = Shares
+    least: ClassVar[float] = 1e-12
+    most: ClassVar[float] = 1.0 - 1e-12
 
     @property
     def charts(self) -> Charts:
-        """Probabilities through an angle."""
-        return {"means": Bounded(0.0, 1.0)}
+        """Angles."""
+        return {"probs": Share()}
 
-    def _wrong(self, X: Array) -> Array:
-        return np.asarray((X != 0.0) & (X != 1.0)) & ~np.isnan(X)
+    def _log_density(self, means: Array, x: Array, observed: Array | None) -> Array:
+        zeros = np.log1p(-means)
+        none = zeros.sum(axis=1) if observed is None else observed @ zeros.T
+        return np.ascontiguousarray(x @ (np.log(means) - zeros).T + none)
 
-    def log_prob(self, params: Means, rows: Rows) -> Array:
-        """Log-probability (n, k) of every row under every component."""
-        ones, seen = known(rows.X)
-        zeros = (1.0 if seen is None else seen) - ones
-        return impossible(ones @ safe_log(params.means).T + zeros @ safe_log(1.0 - params.means).T)
+    def _fault(self, X: Array) -> tuple[Array, str]:
+        return (X != 0.0) & (X != 1.0) & ~np.isnan(X), "every cell must be 0 or 1"
 
-    def features(self, rows: Rows) -> Array:
-        """The answers themselves."""
-        return centred(rows.X, rows.weight)
+    def sample(self, params: Shares, labels: Array, rng: np.random.Generator) -> Array:
+        """Draw from the component that each label names."""
+        probs = params.probs[labels]
+        return (rng.random(probs.shape) < probs).astype(np.float64)
 
-    def sample(self, params: Means, labels: Array, rng: np.random.Generator) -> Array:
-        """Draw one row from the component that each label names."""
-        return (rng.random((len(labels), params.means.shape[1])) < params.means[labels]).astype(np.float64)
-
-    def cdf(self, params: Means, column: int, x: Array) -> Array:
-        """Distribution function (len(x), k) of one column under every component."""
-        below = np.where(x[:, None] < 0.0, 0.0, 1.0 - params.means[:, column])
-        return np.where(x[:, None] < 1.0, below, 1.0)
+    def cdf(self, params: Shares, column: int, x: Array) -> Array:
+        """Distribution function (len(x), k) of one column."""
+        steps = np.where(x < 1.0, 1.0, 0.0)[:, None]
+        return np.where(x[:, None] < 0.0, 0.0, 1.0 - steps * params.probs[:, column])

@@ -1,23 +1,375 @@
-"""The multivariate normal law, with four shapes of covariance: full, tied, diag, spherical."""
+"""The multivariate normal law, with four shapes of covariance: full, tied, diag, spherical.
+
+Statistics of component ``k``, summed over rows with responsibilities ``r`` (times weights), about the current mean
+``m``::
+
+    counts = sum r        firsts = sum r (z - m)        seconds = sum r (z - m)(z - m)'
+
+and the M-step, with ``delta = firsts / counts`` and the prior's ``B``::
+
+    mean = m + delta        covariance = (seconds + B) / counts - delta delta'
+
+The prior is one imaginary row's worth of scatter, ``B = reg_covar I`` in units of the data's own variance: an
+(improper) inverse Wishart density ``exp(-tr(B covariance^-1) / 2)`` per covariance. It bounds the objective, and
+vanishes as rows are added.
+"""
 
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lapack
+from scipy.special import ndtr
 
-from .._blocks import Rows, scatter
+from .. import kernels
+from .._blocks import Rows, moments, scatter
 from .._charts import Cholesky, Positive, Real
-from .._model import Charts, Degenerate
+from .._model import Charts, Degenerate, Emission, Rounding, add
+from .._patterns import group, units
 from ..exceptions import DataWarning
-from ._gaussian import Gaussian, Gaussians, Sums, listed
-
-__all__ = ["SHAPES", "Diagonal", "Full", "Gaussian", "Gaussians", "Spherical", "Sums", "Tied"]
 
 Array = NDArray[Any]
+
+# A component of less weight has no rows: it keeps its mean and covariance.
+_EMPTY = 1e-10
+
+
+class Gaussians(NamedTuple):
+    """Means and covariances of ``k`` components in a shape's own form."""
+
+    means: Array  # (k, d)
+    spread: Array  # full: Cholesky factors (k, d, d); tied: one factor (d, d); diag: variances (k, d); spherical: (k,)
+
+
+class Sums(NamedTuple):
+    """Expected sufficient statistics; the first field is the log-likelihood."""
+
+    loglik: Any
+    counts: Any  # (k,)
+    firsts: Any  # (k, d)
+    seconds: Any  # as ``spread``, symmetric; tied: the scatter of all rows about 0
+
+
+@dataclass(frozen=True)
+class Gaussian(Emission):
+    """What the four shapes have in common."""
+
+    reg_covar: float = 1e-6
+
+    # The shape
+    # ----------------------------------------------------------------------------------------------------------
+
+    kernel: ClassVar[str]  # the end of the name of its kernels
+
+    @abstractmethod
+    def prior(self, params: Gaussians) -> Sums:
+        """Scatter of the imaginary rows, the same for every component, and the log prior."""
+
+    @abstractmethod
+    def covariances(self, params: Gaussians) -> Array:
+        """Covariances in scikit-learn's form for this shape."""
+
+    @abstractmethod
+    def from_covariances(self, means: Array, covariances: Array) -> Gaussians:
+        """Inverse of ``covariances``."""
+
+    @abstractmethod
+    def full(self, params: Gaussians) -> Array:
+        """Covariances as (k, d, d) matrices."""
+
+    @abstractmethod
+    def rescale(self, params: Gaussians, center: Array, scale: Array) -> Gaussians:
+        """Parameters of ``center + scale * z``, given those of ``z``."""
+
+    @abstractmethod
+    def precisions(self, covariances: Array) -> tuple[Array, Array]:
+        """Precisions and scikit-learn's ``precisions_cholesky``, both in scikit-learn's form for this shape."""
+
+    @abstractmethod
+    def from_precisions(self, means: Array, precisions: Array) -> Gaussians:
+        """Parameters with these precisions."""
+
+    @abstractmethod
+    def fault(self, precisions: Array) -> str | None:
+        """Say where the first entry stands that is not a precision, and its value; None if there is none."""
+
+    @abstractmethod
+    def shape(self, k: int, d: int) -> tuple[int, ...]:
+        """Shape of the covariances."""
+
+    @abstractmethod
+    def noise(self, params: Gaussians, labels: Array, rng: np.random.Generator) -> Array:
+        """Draw deviations from the means of the components ``labels``."""
+
+    def n_parameters(self, params: Gaussians) -> int:
+        """Means and covariances."""
+        return params.means.size + self.n_covariance_parameters(*params.means.shape)
+
+    @abstractmethod
+    def n_covariance_parameters(self, k: int, d: int) -> int:
+        """Free parameters of the covariances."""
+
+    # What follows is the same for all
+    # -----------------------------------------------------------------------------------
+
+    def units(self, deviations: Array) -> Array:
+        """Scale of the coordinates, given the columns' standard deviations."""
+        return deviations
+
+    def least_rows(self, d: int) -> float:
+        """How many rows a component needs for its covariance to be worth having."""
+        return 5.0
+
+    def prepare(self, X: Array, weight: Array | None) -> Rows:
+        """Find the centre and scale of the data; warn of columns that say nothing."""
+        holes = bool(np.isnan(np.sum(X, dtype=np.float64)))
+        if holes:
+            mean, deviations = units(X, weight)
+            varies, covariance = deviations > 0.0, None
+        else:
+            mean, spread, covariance = moments(X, weight)
+            varies = spread > 0.0
+            deviations = np.where(varies, spread * np.sqrt(np.diagonal(covariance)), 0.0)
+        extreme = np.flatnonzero(varies & ~((deviations > 1e-152) & (deviations < 1e152)))
+        if len(extreme):
+            raise ValueError(
+                f"column {extreme[0]} of X has a standard deviation of {deviations[extreme[0]]:.3g}, whose square is "
+                "no ordinary float64: rescale the column"
+            )
+        if not varies.all():
+            others = np.exp(np.log(deviations[varies]).mean()) if varies.any() else 1.0
+            deviations[~varies] = others
+            warnings.warn(
+                f"column {_listed(np.flatnonzero(~varies))} is constant and distinguishes no components; drop it",
+                DataWarning,
+                stacklevel=2,
+            )
+        if covariance is not None:
+            self._warn_of_collinear(covariance, varies)
+        rows = Rows(X, weight, mean, self.units(deviations))
+        return self.block(rows._replace(patterns=group(np.isnan(X))) if holes else rows, slice(None))
+
+    def _warn_of_collinear(self, covariance: Array, varies: Array) -> None:
+        """Shapes without correlations do not mind."""
+
+    def block(self, rows: Rows, cut: slice | Array) -> Rows:
+        """Part of the rows."""
+        part = rows.cut(cut)
+        return part if rows.patterns is None else part._replace(patterns=group(np.isnan(part.X)))
+
+    def frame(self, params: Gaussians, X: Array) -> Rows:
+        """Rows to predict, in the units of components of equal weight."""
+        center = params.means.mean(axis=0)
+        variance = ((params.means - center) ** 2).mean(axis=0)
+        variance += np.diagonal(self.full(params), axis1=1, axis2=2).mean(axis=0)
+        rows = Rows(X, None, center, self.units(np.sqrt(variance)))
+        return rows._replace(patterns=group(np.isnan(X))) if np.isnan(np.sum(X, dtype=np.float64)) else rows
+
+    def blank(self, k: int, d: int) -> Gaussians:
+        """Standard normal components, to sum about and to fall back on."""
+        return Gaussians(np.zeros((k, d)), self._unit(k, d))
+
+    def start(self, rows: Rows, resp: Array) -> Gaussians:
+        """Parameters that responsibilities and the prior imply."""
+        blank = self.blank(resp.shape[1], rows.X.shape[1])
+        return self.maximize(add(self.summarize(blank, rows, resp), self.prior(blank)), blank)
+
+    def take(self, params: Gaussians, order: Array) -> Gaussians:
+        """Components in another order."""
+        return Gaussians(params.means[order], self._one(params.spread, order))
+
+    def expect(self, log_weights: Array, params: Gaussians, rows: Rows) -> Sums:
+        """Fused E-step of a mixture: log-densities, responsibilities and sums, without an (n, k) array."""
+        fused = getattr(kernels, f"expect_{self.kernel}")
+        loglik, counts, *sums = fused(*rows[:4], log_weights, *params)
+        if rows.scatter is not None:
+            sums.append(rows.scatter)
+        return Sums(loglik - float(counts.sum()) * rows.log_unit, counts, *sums)
+
+    def infer(self, log_weights: Array, params: Gaussians, rows: Rows, *out: Array | None) -> None:
+        """Fill log-densities (n,), responsibilities (n, k) and labels (n,) of a mixture, each unless None."""
+        fused = getattr(kernels, f"infer_{self.kernel}")
+        fused(rows.X, rows.center, rows.scale, log_weights, *params, *out)
+        log_density = out[0]
+        if log_density is not None:
+            log_density -= rows.log_unit
+
+    def log_prob(self, params: Gaussians, rows: Rows) -> Array:
+        """Log-density (n, k) of every row under every component."""
+        out = np.empty((len(rows.X), len(params.means)))
+        if rows.patterns is not None:
+            self._log_prob_observed(params, rows, out)
+            return out
+        getattr(kernels, f"log_prob_{self.kernel}")(rows.X, rows.center, rows.scale, *params, out)
+        out -= rows.log_unit
+        return out
+
+    def _log_prob_observed(self, params: Gaussians, rows: Rows, out: Array) -> None:
+        """The density of the observed cells: ``log|S_oo| = log|S| + log|K_mm|`` with ``K`` the inverse of ``S``."""
+        order, starts, missing = rows.patterns
+        constants = np.empty(len(out))
+        constants[order] = np.repeat(~missing @ (np.log(2.0 * np.pi) + 2.0 * np.log(rows.scale)), np.diff(starts))
+        for k, covariance in enumerate(self.full(params)):
+            distance, log_determinant = np.zeros(len(out)), np.zeros(len(out))
+            normal = (rows.center, rows.scale, params.means[k], np.linalg.inv(covariance))
+            kernels.infer_missing(rows.X, order, starts, missing, *normal, None, None, None, distance, log_determinant)
+            out[:, k] = -0.5 * (constants + np.linalg.slogdet(covariance)[1] + log_determinant + distance)
+
+    def _one(self, spread: Array, index: Any) -> Array:
+        """Spread of some components."""
+        return np.asarray(spread[index])
+
+    @abstractmethod
+    def _unit(self, k: int, d: int) -> Array: ...
+
+    def summarize(self, params: Gaussians | None, rows: Rows, resp: Array) -> Sums:
+        """Sums for given responsibilities (n, k), weights included."""
+        params = params or self.blank(resp.shape[1], rows.X.shape[1])
+        if rows.patterns is not None:
+            return self._summarize_completed(params, rows, resp)
+        sums = getattr(kernels, f"summarize_{self.kernel}")(rows.X, rows.center, rows.scale, params.means, resp)
+        return Sums(0.0, *sums)
+
+    def _summarize_completed(self, params: Gaussians, rows: Rows, resp: Array) -> Sums:
+        """The same with holes, which are completed under every component."""
+        order, starts, missing = rows.patterns
+        z = np.empty((len(order), rows.X.shape[1]))
+        kernels.standardize_missing(rows.X, order, rows.center, rows.scale, z)
+        moves, firsts, seconds = np.ones(len(z), bool), [], []
+        for k, covariance in enumerate(self.full(params)):
+            weight = np.ascontiguousarray(resp[order, k])
+            counts = np.add.reduceat(weight, starts[:-1])
+            sums = (z, weight, moves, starts, missing, counts, params.means[k], np.linalg.inv(covariance))
+            _, first, second = kernels.expect_missing(*sums)
+            firsts.append(first)
+            seconds.append(second)
+        counts = resp.sum(axis=0)
+        return Sums(0.0, counts, np.array(firsts), self._fold(np.array(seconds), np.array(firsts), counts, params))
+
+    @abstractmethod
+    def _fold(self, seconds: Array, firsts: Array, counts: Array, params: Gaussians) -> Array:
+        """Second moments (k, d, d) about the means, as far as this shape needs them."""
+
+    def maximize(self, stats: Sums, params: Gaussians | None) -> Gaussians:
+        """Weighted means and covariances; a component without rows keeps those it has."""
+        params = params or self.blank(*stats.firsts.shape)
+        occupied = stats.counts > _EMPTY
+        if occupied.all():
+            delta = stats.firsts / stats.counts[:, None]
+            return Gaussians(params.means + delta, self._spread(stats, params.means + delta, stats.counts, delta))
+        counts = np.where(occupied, stats.counts, 1.0)
+        delta = np.where(occupied[:, None], stats.firsts, 0.0) / counts[:, None]
+        spread = self._spread(stats, params.means + delta, counts, delta)
+        if spread.shape[:1] == occupied.shape:
+            spread[~occupied] = params.spread[~occupied]
+        return Gaussians(params.means + delta, spread)
+
+    @abstractmethod
+    def _spread(self, stats: Sums, means: Array, counts: Array, delta: Array) -> Array: ...
+
+    def standardize(self, params: Gaussians, rows: Rows) -> Gaussians:
+        """From the user's units."""
+        return self.rescale(params, -rows.center / rows.scale, 1.0 / rows.scale)
+
+    def restore(self, params: Gaussians, rows: Rows) -> Gaussians:
+        """To the user's units."""
+        return self.rescale(params, rows.center, rows.scale)
+
+    def rounding(self, rows: Rows) -> Rounding:
+        """Errors of single rows add up like a random walk where rows are multiplied in float32, hardly in float64."""
+        size = rows.X.shape[1] + abs(rows.log_unit)
+        if rows.X.dtype == np.float64:
+            return Rounding(1e-12 * size * rows.total, 1e-12)
+        return Rounding(1e-6 * size * np.sqrt(rows.total), 1e-6)
+
+    def order(self, params: Gaussians) -> Array:
+        """By their means, the first column first."""
+        return np.lexsort(params.means.T[::-1])
+
+    def degenerate(self, params: Gaussians, stats: Sums) -> str | None:
+        """Name a collapsed component."""
+        shares = stats.counts / stats.counts.sum()
+        centred = params.means - shares @ params.means
+        total = np.einsum("k,kij->ij", shares, self.full(params)) + (shares * centred.T) @ centred
+        return self.collapsed(params, stats, total)
+
+    def collapsed(self, params: Gaussians, stats: Sums, total: Array) -> str | None:
+        """Name the first component that has shrunk onto too few rows or onto ties.
+
+        ``total`` is the covariance (d, d) of all the data. A component is suspect when, in some direction, its variance
+        is below a thousandth of the data's; it is condemned if it also holds less than half of an equal share of the
+        rows, or no more scatter than the prior put there.
+        """
+        counts = stats.counts
+        scarce = np.flatnonzero(counts < self.least_rows(len(total)))
+        if len(scarce):
+            k = scarce[0]
+            return (
+                f"component {k} holds {counts[k]:.4g} rows where its covariance needs "
+                f"{self.least_rows(len(total)):.0f}: use fewer components or a simpler covariance_type"
+            )
+        floor = 2.0 * self.reg_covar + 1e-12 * counts
+        for k, (ratio, variance) in enumerate(zip(*self._thinness(params, total), strict=True)):
+            if ratio < 1e-3 and (counts[k] < counts.sum() / (2 * len(counts)) or variance * counts[k] <= floor[k]):
+                return (
+                    f"component {k} has collapsed onto {counts[k]:.4g} rows that hardly differ: its likelihood "
+                    "measures reg_covar, not the data; use fewer components, a simpler covariance_type or a larger "
+                    "reg_covar"
+                )
+        return None
+
+    # Prediction, in the user's units
+    # ------------------------------------------------------------------------------------------------
+
+    def sample(self, params: Gaussians, labels: Array, rng: np.random.Generator) -> Array:
+        """Draw from the component that each label names."""
+        return np.asarray(params.means[labels] + self.noise(params, labels, rng))
+
+    def mean(self, params: Gaussians) -> Array:
+        """Means (k, d)."""
+        return params.means
+
+    def cdf(self, params: Gaussians, column: int, x: Array) -> Array:
+        """Distribution function (len(x), k) of one column."""
+        deviations = np.sqrt(self.full(params)[:, column, column])
+        return np.asarray(ndtr((x[:, None] - params.means[:, column]) / deviations))
+
+    def fill(self, params: Gaussians, rows: Rows, resp: Array) -> Array:
+        """Conditional means of the missing cells under every component, averaged."""
+        filled = rows.X.astype(np.float64)
+        if rows.patterns is None:
+            return filled
+        order, starts, missing = rows.patterns
+        holes, total = np.isnan(filled), np.zeros(filled.shape)
+        inside = self.standardize(params, rows)
+        for k, covariance in enumerate(self.full(inside)):
+            one = filled.copy()
+            normal = (rows.center, rows.scale, inside.means[k], np.linalg.inv(covariance))
+            kernels.infer_missing(rows.X, order, starts, missing, *normal, None, one, None, None, None)
+            total += resp[:, k, None] * np.where(holes, one, 0.0)
+        return np.where(holes, total, filled)
+
+    def publish(self, params: Gaussians) -> dict[str, Array]:
+        """Means and covariances in scikit-learn's form."""
+        return {"means_": params.means, "covariances_": self.covariances(params)}
+
+    def recall(self, attributes: Mapping[str, Array], like: Gaussians) -> Gaussians:
+        """Parameters from means and covariances."""
+        return self.from_covariances(attributes["means_"], attributes["covariances_"])
+
+    @abstractmethod
+    def _thinness(self, params: Gaussians, total: Array) -> tuple[Array, Array]:
+        """Per component the smallest variance relative to the data's, and the smallest variance itself."""
+
+
+def _listed(indices: Array) -> str:
+    return ", ".join(str(i) for i in indices)
 
 
 def _factor(covariances: Array) -> Array:
@@ -65,7 +417,7 @@ class _Correlated(Gaussian):
         if null.shape[1]:
             involved = np.flatnonzero(varies)[np.abs(null).max(axis=1) > 1e-3]
             warnings.warn(
-                f"columns {listed(involved)} are collinear (rank {len(deviations) - null.shape[1]} of "
+                f"columns {_listed(involved)} are collinear (rank {len(deviations) - null.shape[1]} of "
                 f"{len(deviations)}): covariances are singular but for reg_covar; drop columns, or use "
                 "covariance_type='diag'",
                 DataWarning,
@@ -120,7 +472,7 @@ class Full(_Correlated):
         """``B`` for every component."""
         return Sums(self._log_prior(params), 0.0, 0.0, self.reg_covar * np.eye(params.means.shape[1]))
 
-    def _second(self, means: Array, counts: Array, firsts: Array, seconds: Array) -> Array:
+    def _fold(self, seconds: Array, firsts: Array, counts: Array, params: Gaussians) -> Array:
         return seconds
 
     def full(self, params: Gaussians) -> Array:
@@ -165,23 +517,20 @@ class Tied(_Correlated):
     once.
     """
 
-    kernel = "tied"
-
     def block(self, rows: Rows, cut: slice | Array) -> Rows:
         """Part of the rows, with their scatter."""
         part = super().block(rows, cut)
-        return part if part.holes else part._replace(scatter=scatter(part))
+        return part if part.patterns is not None else part._replace(scatter=scatter(part))
+
+    kernel = "tied"
 
     def prior(self, params: Gaussians) -> Sums:
         """``B`` once."""
         return Sums(self._log_prior(params), 0.0, 0.0, self.reg_covar * np.eye(params.means.shape[1]))
 
-    def _close(self, rows: Rows, sums: list[Array]) -> list[Array]:
-        return [*sums, scatter(rows) if rows.scatter is None else rows.scatter]
-
-    def _second(self, means: Array, counts: Array, firsts: Array, seconds: Array) -> Array:
-        across = firsts.T @ means
-        return np.asarray(seconds.sum(axis=0) + across + across.T + (counts[:, None] * means).T @ means)
+    def _fold(self, seconds: Array, firsts: Array, counts: Array, params: Gaussians) -> Array:
+        cross = params.means.T @ firsts
+        return np.asarray(seconds.sum(axis=0) + cross + cross.T + (counts * params.means.T) @ params.means)
 
     def _one(self, spread: Array, index: Any) -> Array:
         return spread
@@ -260,8 +609,8 @@ class Diagonal(_Uncorrelated):
         log_prior = -0.5 * self.reg_covar * float((1.0 / params.spread).sum())
         return Sums(log_prior, 0.0, 0.0, self.reg_covar)
 
-    def _second(self, means: Array, counts: Array, firsts: Array, seconds: Array) -> Array:
-        return np.diagonal(seconds, axis1=1, axis2=2)
+    def _fold(self, seconds: Array, firsts: Array, counts: Array, params: Gaussians) -> Array:
+        return np.diagonal(seconds, axis1=1, axis2=2).copy()
 
     def full(self, params: Gaussians) -> Array:
         """Diagonal matrices."""
@@ -293,12 +642,12 @@ class Diagonal(_Uncorrelated):
 class Spherical(_Uncorrelated):
     """Each component has one variance, the same in every column; so the columns share one unit."""
 
-    kernel = "spherical"
-
     def units(self, deviations: Array) -> Array:
         """Root mean square."""
         largest = deviations.max()
         return np.full_like(deviations, largest * np.sqrt(np.square(deviations / largest).mean()))
+
+    kernel = "spherical"
 
     def prior(self, params: Gaussians) -> Sums:
         """The trace of ``B`` for every component."""
@@ -306,7 +655,7 @@ class Spherical(_Uncorrelated):
         log_prior = -0.5 * self.reg_covar * d * float((1.0 / params.spread).sum())
         return Sums(log_prior, 0.0, 0.0, self.reg_covar * d)
 
-    def _second(self, means: Array, counts: Array, firsts: Array, seconds: Array) -> Array:
+    def _fold(self, seconds: Array, firsts: Array, counts: Array, params: Gaussians) -> Array:
         return np.asarray(np.trace(seconds, axis1=1, axis2=2))
 
     def full(self, params: Gaussians) -> Array:

@@ -1,0 +1,176 @@
+"""Sequences: rows that follow each other, and where one sequence ends and the next begins.
+
+A user says so in one of three ways: ``groups`` (an identifier for each row), ``lengths``, or a list of arrays.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Rows of all sequences, one sequence after the other."""
+
+    X: Any  # (n, d)
+    lengths: Array  # (N,) int64
+    names: Array  # (N,) what the user calls each sequence
+    order: Array | None = None  # (n,) the user's number of each row; None: the same
+    is_list: bool = False
+
+    def __len__(self) -> int:
+        return int(self.lengths.sum())
+
+    @property
+    def ends(self) -> Array:
+        """Number of the row after the last one of each sequence."""
+        return np.cumsum(self.lengths)
+
+    def hold(self, X: Any) -> Sequences:
+        """Give the same sequences with other rows."""
+        return replace(self, X=X)
+
+    def restore(self, values: Array) -> Any:
+        """Give one value for each row in the form the user gave the rows: in their order, or as a list."""
+        if self.is_list:
+            return np.split(values, self.ends[:-1])
+        if self.order is None:
+            return values
+        back = np.empty_like(values)
+        back[self.order] = values
+        return back
+
+    def place(self, row: int) -> str:
+        """Say where a row stands."""
+        number = int(np.searchsorted(self.ends, row, side="right"))
+        within = row - int(self.ends[number] - self.lengths[number])
+        if len(self.lengths) == 1:
+            return f"row {within}"
+        if self.order is not None:
+            row = int(self.order[row])
+        inside = f"row {within} of sequence {self.names[number]!s}"
+        return inside if self.is_list else f"row {row} ({inside})"
+
+    def translate(self, message: str) -> str:
+        """Say of a row named in a message which sequence it belongs to."""
+        named = re.search(r"\brow (\d+)", message)
+        if named is None or len(self.lengths) == 1 or int(named[1]) >= len(self):
+            return message
+        return message[: named.start()] + self.place(int(named[1])) + message[named.end() :]
+
+    def weights(self, weight: Array | None) -> Array | None:
+        """Weight of each sequence, from one for each row or for each sequence."""
+        if weight is None or len(weight) == len(self.lengths) != len(self):
+            return weight
+        if self.order is not None:
+            weight = weight[self.order]
+        first = weight[self.ends - self.lengths]
+        differs = np.flatnonzero(weight != np.repeat(first, self.lengths))
+        if len(differs):
+            row = int(differs[0])
+            number = int(np.searchsorted(self.ends, row, side="right"))
+            raise ValueError(
+                f"sample_weight is {first[number]:g} at the beginning of sequence {self.names[number]!s} and "
+                f"{weight[row]:g} at {self.place(row)}: a sequence counts as a whole, so give all its rows one weight"
+            )
+        return np.asarray(first)
+
+
+def arrange(X: Any, groups: Any, lengths: Any) -> Sequences:
+    """Sequences from an array, with ``groups``, ``lengths`` or neither, or from a list of arrays."""
+    if groups is not None and lengths is not None:
+        raise ValueError("groups and lengths both say where sequences begin; give one of them")
+    if _is_list(X):
+        if groups is not None or lengths is not None:
+            raise ValueError(
+                f"X is a list of sequences, so {'groups' if lengths is None else 'lengths'} has nothing to say; leave "
+                "it out"
+            )
+        return _from_list(X)
+    X = X if hasattr(X, "shape") else np.asarray(X)
+    if len(X.shape) == 3:
+        raise ValueError(f"X has three dimensions, {X.shape}: give sequences as a list of arrays, list(X)")
+    if lengths is not None:
+        return _from_lengths(X, lengths)
+    if groups is not None:
+        return _from_groups(X, groups)
+    n = X.shape[0] if len(X.shape) else 0
+    return Sequences(X, np.array([n]), np.array([0]))
+
+
+def _is_list(X: Any) -> bool:
+    """Whether X is a list of tables, rather than a list of rows."""
+    return isinstance(X, list | tuple) and len(X) > 0 and all(_n_dimensions(x) == 2 for x in X)
+
+
+def _n_dimensions(x: Any) -> int:
+    if hasattr(x, "shape"):
+        return len(x.shape)
+    if isinstance(x, list | tuple):
+        return 1 + (_n_dimensions(x[0]) if len(x) else 0)
+    return 0
+
+
+def _from_list(tables: Any) -> Sequences:
+    lengths = np.array([len(table) for table in tables])
+    empty = np.flatnonzero(lengths == 0)
+    if len(empty):
+        raise ValueError(f"sequence {empty[0]} of X has no rows; leave it out")
+    widths = [np.shape(table)[1] for table in tables]
+    odd = next((i for i, width in enumerate(widths) if width != widths[0]), None)
+    if odd is not None:
+        raise ValueError(f"sequence {odd} of X has {widths[odd]} columns, but sequence 0 has {widths[0]}")
+    names = np.arange(len(tables))
+    if all(hasattr(table, "iloc") for table in tables):
+        import pandas as pd
+
+        return Sequences(pd.concat(list(tables), ignore_index=True), lengths, names, is_list=True)
+    return Sequences(np.concatenate([np.asarray(table) for table in tables]), lengths, names, is_list=True)
+
+
+def _from_lengths(X: Any, lengths: Any) -> Sequences:
+    given = np.asarray(lengths)
+    if given.ndim != 1 or not len(given) or given.dtype.kind not in "iu":
+        raise ValueError(
+            f"lengths must be a list of ints, the number of rows of each sequence. Got {lengths!r} instead."
+        )
+    given = given.astype(np.int64)
+    wrong = np.flatnonzero(given < 1)
+    if len(wrong):
+        raise ValueError(f"lengths[{wrong[0]}] is {given[wrong[0]]}; a sequence has at least one row")
+    n = np.shape(X)[0]
+    if given.sum() != n:
+        raise ValueError(
+            f"lengths sum to {given.sum()}, but X has {n} rows. Cross-validation cuts X but not lengths: there, give "
+            "groups, the identifier of its sequence for each row"
+        )
+    return Sequences(X, given, np.arange(len(given)))
+
+
+def _from_groups(X: Any, groups: Any) -> Sequences:
+    groups = np.asarray(groups)
+    n = np.shape(X)[0]
+    if groups.shape != (n,):
+        raise ValueError(
+            f"groups has shape {groups.shape}, but X has {n} rows: give each row its sequence's identifier"
+        )
+    nothing = np.flatnonzero(groups != groups)  # NaN
+    if len(nothing):
+        raise ValueError(f"groups[{nothing[0]}] is NaN; every row belongs to a sequence")
+    begins = np.flatnonzero(np.concatenate([[True], groups[1:] != groups[:-1]])[:n])
+    names, first, number = np.unique(groups[begins], return_index=True, return_inverse=True)
+    runs = np.diff(np.append(begins, n))
+    if len(names) == len(begins):
+        return Sequences(X, runs, groups[begins])
+    # Some sequences are in pieces: bring their rows together, sequences in the order of their first rows.
+    rank = np.argsort(np.argsort(first))[number]
+    order = np.argsort(np.repeat(rank, runs), kind="stable")
+    together = X.iloc[order] if hasattr(X, "iloc") else X[order] if hasattr(X, "shape") else np.asarray(X)[order]
+    return Sequences(together, np.bincount(rank, runs).astype(np.int64), names[np.argsort(first)], order)

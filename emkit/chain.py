@@ -1,0 +1,503 @@
+"""Hidden Markov chains: sequences of rows, each from the law of a state that is not seen; states follow each other.
+
+Statistics, summed over sequences with their weights::
+
+    starts_i = sum P(first state is i)        transitions_ij = sum over t of P(state i at t, state j at t + 1)
+
+and the law's own, for which every row counts for state i with the probability of i given its whole sequence.
+
+References
+----------
+Rabiner, L. (1989). A tutorial on hidden Markov models and selected applications in speech recognition. *Proceedings of
+the IEEE* 77(2), 257-286. Zucchini, W., MacDonald, I. & Langrock, R. (2016). *Hidden Markov Models for Time Series*.
+Chapman & Hall.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import kernels
+from ._blocks import _hash
+from ._charts import Implied, Simplex
+from ._model import Charts, Degenerate, Emission, Model, Rounding
+from ._moves import swaps
+from ._sequences import Sequences
+from ._starts import greedy_seeds, partition, random_seeds, soften, whiten
+
+Array = NDArray[Any]
+
+# Estimated probabilities stay above this: EM never leaves a zero, so only what is known to be impossible may be one.
+_LEAST = 1e-12
+# A state that is visited less often has no rows.
+_EMPTY = 1e-6
+# Most numbers of a block, counted as rows times states; blocks are never smaller than a sequence.
+_BLOCK = 2**18
+# Starts look at no more rows than this, in stretches of this many.
+_START_ROWS, _STRETCH = 16_384, 512
+# Most steps towards the maximum of one M-step whose start is stationary.
+_STATIONARY_STEPS = 50
+
+
+class Chain(NamedTuple):
+    """Parameters of a chain."""
+
+    startprob: Array  # (k,), on the simplex
+    transmat: Array  # (k, k), each row on the simplex
+    law: Any
+
+
+class ChainTotals(NamedTuple):
+    """Statistics of a chain."""
+
+    loglik: Any
+    starts: Any  # (k,)
+    transitions: Any  # (k, k)
+    law: Any
+
+
+class Runs(NamedTuple):
+    """Data of a chain: the rows of the law, and where sequences begin and end."""
+
+    rows: Any
+    lengths: Array  # (N,) int64
+    weight: Array | None  # (N,); None: every sequence counts once
+    names: Array  # (N,)
+    n_threads: int = 1  # for the passes through one sequence
+
+    @property
+    def n_rows(self) -> int:
+        """How many rows there are."""
+        return int(self.lengths.sum())
+
+    @property
+    def row_weight(self) -> Array:
+        """Weight of every row."""
+        return np.ones(self.n_rows) if self.weight is None else np.repeat(self.weight, self.lengths)
+
+
+class Told(NamedTuple):
+    """What a chain can say of sequences; None where it was not asked."""
+
+    log_density: Array | None = None  # (n,) of each row given those before it
+    filtered: Array | None = None  # (n, k) probabilities of the states given the rows up to each
+    smoothed: Array | None = None  # (n, k) given all rows of the sequence
+    path: Array | None = None  # (n,) most probable sequence of states
+    score: Array | None = None  # (N,) its log-probability, with the rows
+
+
+# Quantities of which there is one for each sequence; the others have one for each row.
+_PER_SEQUENCE = {"score"}
+
+
+class Given(NamedTuple):
+    """Starting values, each or None; zeros stay."""
+
+    startprob: Array | None = None
+    transmat: Array | None = None
+    law: tuple[tuple[str, Array], ...] = ()  # fitted attributes of the law, in the user's units
+
+
+NOTHING_GIVEN = Given()
+
+
+@dataclass(frozen=True, eq=False)
+class MarkovChain(Model):
+    """A hidden Markov chain of ``k`` states with one law of observation.
+
+    E-step: forward and backward pass through every sequence. M-step: shares of the expected starts and transitions,
+    with ``prior - 1`` imaginary ones each (Dirichlet); the law maximises its own part. With a ``stationary`` start the
+    first state has the chain's stationary distribution, and the M-step climbs towards its maximum numerically.
+    """
+
+    law: Emission
+    k: int
+    start_prior: Any = 1.0
+    trans_prior: Any = 1.0
+    mask: Array | None = None  # (k, k) bool: which transitions are possible
+    stationary: bool = False
+    init: str = "k-means++"
+    given: Given = NOTHING_GIVEN
+    n_threads: int = 1
+
+    # The engine's questions
+    # -----------------------------------------------------------------------------------------------
+
+    @property
+    def charts(self) -> Charts:
+        """Probabilities on simplices; the law's own."""
+        startprob = Implied() if self.stationary else Simplex()
+        return {"startprob": startprob, "transmat": Simplex(), "law": self.law.charts}
+
+    def prepare(self, X: Sequences, sample_weight: Array | None = None) -> Runs:
+        """Leave out sequences of weight zero; find the units of the rows."""
+        weight, names, lengths, values = X.weights(sample_weight), X.names, X.lengths, X.X
+        if weight is not None and not weight.all():
+            kept = weight > 0.0
+            values = values[np.repeat(kept, lengths)]
+            weight, names, lengths = weight[kept], names[kept], lengths[kept]
+        row_weight = None if weight is None else np.repeat(weight, lengths)
+        return Runs(self.law.prepare(values, row_weight), lengths, weight, names)
+
+    def split(self, data: Runs) -> list[Runs]:
+        """Cut between sequences; one sequence that is a block by itself may use the threads."""
+        blocks = self._cut(data)
+        return [blocks[0]._replace(n_threads=self.n_threads)] if len(blocks) == 1 else blocks
+
+    def block(self, data: Runs, cut: slice) -> Runs:
+        """Some sequences."""
+        ends = np.cumsum(data.lengths)
+        rows = slice(int(ends[cut.start] - data.lengths[cut.start]), int(ends[cut.stop - 1]))
+        weight = None if data.weight is None else data.weight[cut]
+        return Runs(self.law.block(data.rows, rows), data.lengths[cut], weight, data.names[cut])
+
+    def _cut(self, data: Runs) -> list[Runs]:
+        """Blocks of whole sequences with about equally many rows."""
+        ends = np.cumsum(data.lengths)
+        n_blocks = -(-int(ends[-1]) * self.k // _BLOCK)
+        marks = np.arange(1, n_blocks) * (ends[-1] / n_blocks)
+        edges = np.unique(np.concatenate([[0], np.searchsorted(ends, marks) + 1, [len(ends)]]))
+        return [self.block(data, slice(a, b)) for a, b in pairwise(edges)]
+
+    def sketch(self, data: Runs) -> Runs:
+        """Stretches of the sequences, chosen by their values, so that a copy of a sequence is chosen with it."""
+        if data.n_rows <= _START_ROWS:
+            return data
+        n_stretches = -(-data.lengths // _STRETCH)
+        number = np.repeat(np.arange(len(data.lengths)), n_stretches)
+        within = np.arange(len(number)) - np.repeat(np.cumsum(n_stretches) - n_stretches, n_stretches)
+        first = (np.cumsum(data.lengths) - data.lengths)[number] + within * _STRETCH
+        lengths = np.minimum(_STRETCH, data.lengths[number] - within * _STRETCH)
+        _, unique, copies = np.unique(_hash(np.nan_to_num(data.rows.X[first].astype(np.float64))), True, True)
+        kept = np.sort(unique[: 1 + int(np.searchsorted(np.cumsum(lengths[unique]), _START_ROWS))])
+        weight = np.ones(len(number)) if data.weight is None else data.weight[number]
+        weight = np.bincount(copies, weight)[copies[kept]]
+        lengths = lengths[kept]
+        rows = np.repeat(first[kept] - (np.cumsum(lengths) - lengths), lengths) + np.arange(lengths.sum())
+        picked = self.law.block(data.rows._replace(weight=None), rows)._replace(weight=np.repeat(weight, lengths))
+        return Runs(picked, lengths, weight, data.names[number[kept]])
+
+    def expect(self, params: Chain, data: Runs) -> ChainTotals:
+        """E-step: log-densities, overwritten with probabilities of the states, summed up by the law."""
+        states = self.law.log_prob(params.law, data.rows)
+        logliks = np.empty(len(data.lengths))
+        starts, transitions = kernels.forward_backward(
+            states,
+            data.lengths,
+            data.weight,
+            self._startprob(params),
+            params.transmat,
+            logliks,
+            data.n_threads,
+        )
+        if np.isneginf(logliks.min()):
+            raise Degenerate(
+                f"sequence {data.names[np.argmin(logliks)]} is impossible: no allowed path of states explains its rows"
+            )
+        loglik = float(logliks.sum() if data.weight is None else data.weight @ logliks)
+        return ChainTotals(loglik, starts, transitions, self.law.summarize(params.law, data.rows, states))
+
+    def maximize(self, stats: ChainTotals, params: Chain) -> Chain:
+        """Shares of starts and transitions, and the law's own M-step."""
+        law = self.law.maximize(stats.law, params.law)
+        if self.stationary:
+            transmat = _stationary_step(stats.starts, stats.transitions, params.transmat)
+            return Chain(stationary(transmat), transmat, law)
+        return Chain(_shares(stats.starts, params.startprob), _shares(stats.transitions, params.transmat), law)
+
+    def prior(self, params: Chain) -> ChainTotals:
+        """Imaginary starts and transitions, where they are possible, and the law's own prior."""
+        starts, transitions = self.start_prior - 1.0, self.trans_prior - 1.0
+        log_prior = 0.0
+        if np.any(starts):
+            starts = np.where(params.startprob > 0.0, starts, 0.0)
+            log_prior += _log_dirichlet(starts, params.startprob)
+        if np.any(transitions):
+            transitions = np.where(params.transmat > 0.0, transitions, 0.0)
+            log_prior += _log_dirichlet(transitions, params.transmat)
+        law = self.law.prior(params.law)
+        if law is not None:
+            log_prior += float(law[0])
+        return ChainTotals(log_prior, starts, transitions, law)
+
+    def rounding(self, data: Runs) -> Rounding:
+        """The law's, and that of the passes."""
+        law = self.law.rounding(data.rows)
+        total = data.n_rows if data.weight is None else float(data.weight @ data.lengths)
+        return law._replace(objective=law.objective + 1e-12 * total)
+
+    def standardize(self, params: Chain, data: Runs) -> Chain:
+        """From the user's units."""
+        return params._replace(law=self.law.standardize(params.law, data.rows))
+
+    def restore(self, params: Chain, data: Runs) -> Chain:
+        """To the user's units."""
+        return Chain(self._startprob(params), params.transmat, self.law.restore(params.law, data.rows))
+
+    def take(self, params: Chain, order: Array) -> Chain:
+        """States in another order."""
+        return Chain(params.startprob[order], params.transmat[np.ix_(order, order)], self.law.take(params.law, order))
+
+    @property
+    def has_places(self) -> bool:
+        """Whether something the user gave tells the states apart."""
+        priors = np.ndim(self.start_prior) or np.ndim(self.trans_prior)
+        startprob, transmat, law = self.given
+        return bool(priors) or any(value is not None for value in (self.mask, startprob, transmat)) or bool(law)
+
+    def canonical(self, params: Chain) -> Chain:
+        """Put the states in the law's order, unless the user gave them places."""
+        return params if self.has_places else self.take(params, self.law.order(params.law))
+
+    def degenerate(self, params: Chain, stats: ChainTotals) -> str | None:
+        """Name an empty state, two that are the same, or one whose law has collapsed."""
+        empty = self.empty(stats)
+        if len(empty):
+            return f"state {empty[0]} is empty: fewer than {self.k} states describe the sequences"
+        parts = [_flat(self.law.take(params.law, np.array([i]))) for i in range(self.k)]
+        for j in range(1, self.k):
+            for i in range(j):
+                if np.allclose(parts[i], parts[j], rtol=1e-6, atol=1e-6) and np.allclose(
+                    params.transmat[i], params.transmat[j], atol=1e-6
+                ):
+                    return f"states {i} and {j} are identical: fewer than {self.k} states describe the sequences"
+        return self.law.degenerate(params.law, stats.law)
+
+    def empty(self, stats: ChainTotals) -> Array:
+        """States that are never visited: every row is a start or what a transition leads to."""
+        return np.flatnonzero(stats.starts + stats.transitions.sum(axis=0) <= _EMPTY)
+
+    def n_parameters(self, params: Chain) -> int:
+        """Free parameters: probabilities that are not known to be zero, less one for each sum; those of the law."""
+        starts = 0 if self.stationary else np.count_nonzero(params.startprob) - 1
+        transitions = np.count_nonzero(params.transmat) - self.k
+        return int(starts + transitions) + self.law.n_parameters(params.law)
+
+    def _startprob(self, params: Chain) -> Array:
+        return stationary(params.transmat) if self.stationary else params.startprob
+
+    # Starts
+    # ---------------------------------------------------------------------------------------------------------------
+
+    def start(self, data: Runs, rng: np.random.Generator) -> Chain:
+        """Partition the rows, by their values or by time, then take one M-step."""
+        labels, n_active = self._labels(data, rng)
+        resp = soften(labels, data.row_weight, n_active, self.k)
+        params = self._begin(labels, data)._replace(law=self.law.start(data.rows, resp))
+        return self._impose(params, data)
+
+    def _labels(self, data: Runs, rng: np.random.Generator) -> tuple[Array, int]:
+        """A state for each row, and how many states are in use."""
+        recipe = int(rng.integers(6))
+        if recipe >= 3 or self.mask is not None:
+            return self._segments(data, rng), self.k
+        weight, points = data.row_weight, self.law.features(data.rows)
+        if recipe == 0:
+            points = whiten(points, weight)
+        # In an order given by their values, rows are drawn alike whether a sequence is repeated or weighted.
+        order = np.lexsort(points.T[::-1])
+        draw = random_seeds if recipe == 2 or self.init == "random_from_data" else greedy_seeds
+        centres = points[order][draw(points[order], weight[order], self.k, rng)]
+        return partition(points, centres), len(centres)
+
+    def _segments(self, data: Runs, rng: np.random.Generator) -> Array:
+        """Cut every sequence at the same fractions of its length; states in turn, or one after the other if masked."""
+        n_pieces = self.k * (1 if self.mask is not None else int(rng.integers(1, 4)))
+        cuts = np.sort(rng.random(n_pieces - 1))
+        ends = np.cumsum(data.lengths)
+        time = np.arange(ends[-1]) - np.repeat(ends - data.lengths, data.lengths)
+        piece = np.searchsorted(cuts, (time + 0.5) / np.repeat(data.lengths, data.lengths))
+        return np.asarray(piece % self.k)
+
+    def _begin(self, labels: Array, data: Runs) -> Chain:
+        """Starts and transitions of a labelling, with one imaginary transition in ten."""
+        allowed = np.ones((self.k, self.k)) if self.mask is None else self.mask.astype(np.float64)
+        ends, weight = np.cumsum(data.lengths), data.row_weight
+        first = ends - data.lengths
+        starts = np.bincount(labels[first], weight[first], minlength=self.k)
+        inner = np.ones(len(labels), bool)
+        inner[ends - 1] = False
+        source = np.flatnonzero(inner)
+        pairs = labels[source] * self.k + labels[source + 1]
+        moves = np.bincount(pairs, weight[source], minlength=self.k**2).reshape(self.k, self.k) * allowed
+        uniform = np.full(self.k, 1.0 / self.k)
+        even = allowed / allowed.sum(axis=1, keepdims=True)
+        transmat = 0.9 * _shares(moves, even) + 0.1 * even
+        startprob = stationary(transmat) if self.stationary else 0.9 * _shares(starts, uniform) + 0.1 * uniform
+        return Chain(startprob, transmat, None)
+
+    def _impose(self, params: Chain, data: Runs) -> Chain:
+        """Replace what the user gave; iteration 0 uses exactly that."""
+        if self.given.startprob is not None:
+            params = params._replace(startprob=self.given.startprob)
+        if self.given.transmat is not None:
+            params = params._replace(transmat=self.given.transmat)
+        if not self.given.law:
+            return params
+        attributes = self.law.publish(self.restore(params, data).law) | dict(self.given.law)
+        return self.standardize(params._replace(law=self.law.recall(attributes, params.law)), data)
+
+    def moves(self, params: Chain, data: Runs) -> Iterator[Chain]:
+        """Swap states; those that the user gave places stay."""
+        if self.has_places:
+            return
+        smoothed = self.outputs(data, ("smoothed",))
+        self.infer(params, data, smoothed)
+        assert smoothed.smoothed is not None
+        weight = data.row_weight
+        for resp in swaps(smoothed.smoothed, weight, self.law.features(data.rows)):
+            yield self._begin(resp.argmax(axis=1), data)._replace(law=self.law.start(data.rows, resp))
+
+    # Prediction
+    # -----------------------------------------------------------------------------------------------------------
+
+    def frame(self, params: Chain, X: Sequences) -> Runs:
+        """Sequences to predict, in units that suit the parameters."""
+        return Runs(self.law.frame(params.law, X.X), X.lengths, None, X.names)
+
+    def outputs(self, data: Runs, wanted: Collection[str]) -> Told:
+        """Empty arrays for what is wanted."""
+        n, N = data.n_rows, len(data.lengths)
+        shapes = {"log_density": (n,), "filtered": (n, self.k), "smoothed": (n, self.k), "path": (n,), "score": (N,)}
+        return Told(**{w: np.empty(shapes[w], np.int64 if w == "path" else np.float64) for w in wanted})
+
+    def portions(self, data: Runs, out: Told) -> list[tuple[Runs, Told]]:
+        """Cut between sequences."""
+        portions, row, number = [], 0, 0
+        for block in self._cut(data):
+            rows, sequences = slice(row, row + block.n_rows), slice(number, number + len(block.lengths))
+            row, number = rows.stop, sequences.stop
+            parts = (
+                None if array is None else array[sequences if name in _PER_SEQUENCE else rows]
+                for name, array in zip(Told._fields, out, strict=True)
+            )
+            portions.append((block, Told(*parts)))
+        return portions
+
+    def infer(self, params: Chain, data: Runs, out: Told) -> None:
+        """Fill what is wanted, each by its own pass."""
+        startprob, transmat = self._startprob(params), params.transmat
+        lengths = data.lengths
+        if out.smoothed is not None:
+            out.smoothed[...] = self.law.log_prob(params.law, data.rows)
+            logliks = np.empty(len(lengths))
+            kernels.forward_backward(out.smoothed, lengths, None, startprob, transmat, logliks, self.n_threads)
+            self._refuse_impossible(logliks, data)
+        if out.log_density is not None or out.filtered is not None:
+            filtered = self.law.log_prob(params.law, data.rows)
+            increments = np.empty(len(filtered)) if out.log_density is None else out.log_density
+            kernels.filter_chain(filtered, lengths, startprob, transmat, increments)
+            if out.filtered is not None:
+                out.filtered[...] = filtered
+                self._refuse_impossible(np.add.reduceat(increments, np.cumsum(lengths) - lengths), data)
+        if out.path is not None or out.score is not None:
+            states = self.law.log_prob(params.law, data.rows)
+            path = np.empty(len(states), np.int64) if out.path is None else out.path
+            score = np.empty(len(lengths)) if out.score is None else out.score
+            kernels.viterbi(states, lengths, startprob, transmat, path, score)
+            self._refuse_impossible(score, data)
+
+    def _refuse_impossible(self, logliks: Array, data: Runs) -> None:
+        impossible = np.flatnonzero(np.isneginf(logliks))
+        if len(impossible):
+            raise ValueError(
+                f"sequence {data.names[impossible[0]]} is impossible under the fitted chain: no allowed path of states "
+                "explains its rows; score_samples tells which row (-inf)"
+            )
+
+    def with_threads(self, n_threads: int) -> MarkovChain:
+        """Give the same model, its passes through one sequence on up to two threads."""
+        return replace(self, n_threads=min(2, n_threads))
+
+
+# Probabilities --------------------------------------------------------------------------------------------------------
+
+
+def stationary(transmat: Array) -> Array:
+    """Stationary distribution, by elimination without subtractions, so that small probabilities are exact.
+
+    References
+    ----------
+    Grassmann, W., Taksar, M. & Heyman, D. (1985). Regenerative analysis and steady state distributions for Markov
+    chains. *Operations Research* 33, 1107-1116.
+    """
+    left = transmat.astype(np.float64)
+    k = len(left)
+    for last in range(k - 1, 0, -1):
+        leaving = left[last, :last].sum()
+        if leaving == 0.0:  # from here on the states are never left: the others are forgotten
+            absorbed = np.zeros(k)
+            absorbed[last:] = stationary(transmat[last:, last:]) if last < k - 1 else 1.0
+            return absorbed
+        left[:last, last] /= leaving
+        left[:last, :last] += np.outer(left[:last, last], left[last, :last])
+    shares = np.ones(k)
+    for state in range(1, k):
+        shares[state] = shares[:state] @ left[:state, state]
+    return np.asarray(shares / shares.sum())
+
+
+def _log_dirichlet(counts: Array, probabilities: Array) -> float:
+    """Log-density of a Dirichlet law, but for its constant."""
+    seen = counts > 0.0
+    with np.errstate(divide="ignore"):
+        return float(np.broadcast_to(counts, seen.shape)[seen] @ np.log(probabilities[seen]))
+
+
+def _shares(counts: Array, previous: Array) -> Array:
+    """Shares along the last axis; zeros stay, others do not become zero; without counts the previous shares."""
+    total = counts.sum(axis=-1, keepdims=True)
+    shares = np.where(total > _EMPTY, counts / np.where(total > _EMPTY, total, 1.0), previous)
+    shares = np.where(previous > 0.0, np.maximum(shares, _LEAST), 0.0)
+    return np.asarray(shares / shares.sum(axis=-1, keepdims=True))
+
+
+def _stationary_step(starts: Array, transitions: Array, transmat: Array) -> Array:
+    """Raise ``sum starts log delta(A) + sum transitions log A``, where delta is the stationary distribution of A.
+
+    The gradient by ``a_ij`` is ``g_ij = transitions_ij / a_ij + delta_i u_j`` with ``u = (I - A + 1 delta')^-1
+    (starts / delta)``, ``u`` known but for a constant that is chosen to make it positive. The rows of ``a * g``,
+    normalised, lie uphill; the way there is halved until the value rises.
+    """
+
+    def value(matrix: Array) -> float:
+        delta = stationary(matrix)
+        seen = transitions > 0.0
+        with np.errstate(divide="ignore"):
+            return float(starts @ np.log(delta) + transitions[seen] @ np.log(matrix[seen]))
+
+    best = _shares(transitions, transmat)
+    height = value(best)
+    if not height >= (before := value(transmat)):
+        best, height = transmat, before
+    slack = 1e-13 * abs(height)
+    for _ in range(_STATIONARY_STEPS):
+        delta = stationary(best)
+        u = np.linalg.solve(np.eye(len(best)) - best + delta, starts / delta)
+        pull = transitions + best * np.outer(delta, u - u.min())
+        uphill, stride = _shares(pull, best), 1.0
+        while stride > 1e-3:
+            tried = best + stride * (uphill - best)
+            reached = value(tried)
+            if reached > height:
+                break
+            stride /= 2.0
+        else:
+            break
+        best, gained, height = tried, reached - height, reached
+        if gained <= slack:
+            break
+    return best
+
+
+def _flat(tree: Any) -> Array:
+    """Fold all numbers of some parameters into one vector."""
+    if isinstance(tree, tuple):
+        return np.concatenate([_flat(part) for part in tree])
+    return np.ravel(tree)

@@ -1,0 +1,433 @@
+"""EMHiddenMarkov as its users hold it, and the inputs on which other packages broke.
+
+Names like E5 refer to known failures: hl is hmmlearn, pg pomegranate, with the number of the issue.
+"""
+
+import pickle
+import tracemalloc
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from emkit import EMHiddenMarkov
+from emkit.emissions import Categorical, Columns, Emission
+from emkit.exceptions import DataWarning
+
+SHAPES = ["full", "tied", "diag", "spherical"]
+shapes = pytest.mark.parametrize("shape", SHAPES)
+
+
+def chain(seed, lengths=(60, 1, 39), d=1):
+    """Two regimes, 8 apart, in a few sequences; rows and the sequence of each."""
+    rng = np.random.default_rng(seed)
+    n = sum(lengths)
+    state = np.cumsum(rng.random(n) < 0.1) % 2
+    return 8.0 * state[:, None] + rng.normal(size=(n, d)), np.repeat(np.arange(len(lengths)), lengths), state
+
+
+def quiet(model, *args, **kwargs):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return model.fit(*args, **kwargs)
+
+
+def same(one, other, rtol=1e-8):
+    for name in ("startprob_", "transmat_", "means_", "covariances_"):
+        np.testing.assert_allclose(getattr(one, name), getattr(other, name), rtol=rtol, atol=1e-12)
+
+
+# Sequences ------------------------------------------------------------------------------------------------------------
+
+
+def test_lists_lengths_and_groups_agree():  # E5: hl#249, hl#265, hl#102, hl#381, hl#231
+    X, groups, _ = chain(0)
+    lengths = [60, 1, 39]
+    parts = np.split(X, np.cumsum(lengths)[:-1])
+    by_groups = EMHiddenMarkov(random_state=0).fit(X, groups=groups)
+    by_lengths = EMHiddenMarkov(random_state=0).fit(X, lengths=lengths)
+    by_list = EMHiddenMarkov(random_state=0).fit(parts)
+    same(by_groups, by_lengths)
+    same(by_groups, by_list)
+    together = by_list.predict_proba(X, groups=groups)
+    apart = by_list.predict_proba(parts)
+    assert isinstance(apart, list)
+    np.testing.assert_allclose(np.concatenate(apart), together)
+    np.testing.assert_allclose(by_list.score(parts), by_groups.score(X, groups=groups))
+    np.testing.assert_array_equal(by_groups.labels_, by_groups.predict(X, groups=groups))
+
+
+def test_rows_of_a_group_need_not_be_together():
+    X, _, _ = chain(1, (50, 50))
+    order = np.argsort(np.tile([0, 1], 50), kind="stable")
+    shuffled, groups = np.empty_like(X), np.tile([0, 1], 50)
+    shuffled[order] = X
+    apart = EMHiddenMarkov(random_state=0).fit(shuffled, groups=groups)
+    together = EMHiddenMarkov(random_state=0).fit(X, lengths=[50, 50])
+    same(apart, together)
+    proba = apart.predict_proba(shuffled, groups=groups)
+    np.testing.assert_allclose(proba[order], together.predict_proba(X, lengths=[50, 50]))
+
+
+def test_statistics_add_over_sequences():  # D1: hl#410, hl#377, hl#417
+    X, groups, _ = chain(2)
+    model = EMHiddenMarkov(random_state=0).fit(X, groups=groups)
+    parts = [X[groups == g] for g in np.unique(groups)]
+    total = sum(model.score_samples(part).sum() for part in parts)
+    np.testing.assert_allclose(model.log_likelihood_, total, rtol=1e-10)
+
+
+def test_weights_are_repetitions_of_sequences():
+    X, groups, _ = chain(3)
+    parts = [X[groups == g] for g in range(3)]
+    weighted = EMHiddenMarkov(random_state=0).fit(X, groups=groups, sample_weight=np.array([2.0, 0.0, 1.0])[groups])
+    repeated = EMHiddenMarkov(random_state=0).fit([parts[0], parts[2], parts[0]])
+    same(weighted, repeated, rtol=1e-5)
+    np.testing.assert_allclose(weighted.log_likelihood_, repeated.log_likelihood_)
+
+
+def test_a_positional_y_is_ignored():  # E7: hl reads it as lengths
+    X, _, _ = chain(4)
+    same(EMHiddenMarkov(random_state=0).fit(X, np.ones(100, int)), EMHiddenMarkov(random_state=0).fit(X))
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"lengths": [50, 49]}, "lengths sum to 99, but X has 100 rows"),
+        ({"lengths": [100, 0]}, r"lengths\[1\] is 0"),
+        ({"lengths": [50.5, 49.5]}, "lengths must be a list of ints"),
+        ({"groups": np.zeros(99)}, r"groups has shape \(99,\), but X has 100 rows"),
+        ({"groups": np.r_[np.zeros(99), np.nan]}, r"groups\[99\] is NaN"),
+        ({"groups": np.zeros(100), "lengths": [100]}, "give one of them"),
+        ({"sample_weight": np.arange(1.0, 101.0)}, "a sequence counts as a whole"),
+    ],
+)
+def test_an_error_names_the_sequence(how, message):
+    with pytest.raises(ValueError, match=message):
+        EMHiddenMarkov().fit(chain(5)[0], **how)
+
+
+def test_an_error_in_a_cell_names_its_sequence():
+    X, _, _ = chain(5)
+    X[70, 0] = np.inf
+    with pytest.raises(ValueError, match=r"row 70 \(row 9 of sequence c\), column 0"):
+        EMHiddenMarkov().fit(X, groups=np.repeat(["a", "b", "c"], [60, 1, 39]))
+    with pytest.raises(ValueError, match="sequence 1 of X has 2 columns, but sequence 0 has 1"):
+        EMHiddenMarkov().fit([X, np.c_[X, X]])
+    with pytest.raises(ValueError, match="three dimensions"):
+        EMHiddenMarkov().fit(np.zeros((2, 3, 4)))
+
+
+def test_sequences_of_one_row():  # E2: hl#110, hl#18: all-zero transition matrix
+    X, _, _ = chain(6)
+    model = quiet(EMHiddenMarkov(random_state=0), X, lengths=np.ones(100, int))
+    np.testing.assert_allclose(model.transmat_.sum(axis=1), 1.0)
+    np.testing.assert_allclose(model.means_.ravel(), [0, 8], atol=1)
+
+
+def test_few_rows_name_the_estimators_own_parameter():  # B4: hl#420
+    with pytest.raises(ValueError, match="n_states=2, but X has n_samples=1"):
+        EMHiddenMarkov().fit([[1.0]])
+
+
+# scikit-learn ---------------------------------------------------------------------------------------------------------
+
+
+def test_grid_search_over_states_by_groups_in_a_pipeline():  # J1, J5: hl: all fits fail
+    X, groups, _ = chain(7, (30,) * 8)
+    with sklearn.config_context(enable_metadata_routing=True):
+        model = EMHiddenMarkov(covariance_type="diag", random_state=0)
+        model.set_fit_request(groups=True).set_score_request(groups=True)
+        pipeline = make_pipeline(StandardScaler(), model)
+        search = GridSearchCV(pipeline, {"emhiddenmarkov__n_states": [1, 2]}, cv=GroupKFold(4), error_score="raise")
+        search.fit(X, groups=groups)
+    assert search.best_params_ == {"emhiddenmarkov__n_states": 2}
+    with pytest.raises(ValueError, match="give groups"):
+        cross_val_score(EMHiddenMarkov(), X, params={"lengths": [30] * 8}, error_score="raise")
+
+
+def test_frames_names_pickle_and_clone():
+    X, groups, _ = chain(8, d=2)
+    frame = pd.DataFrame(X, columns=["left", "right"])
+    model = EMHiddenMarkov(random_state=0).fit(frame, groups=pd.Series(groups))
+    assert list(model.feature_names_in_) == ["left", "right"]
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(again.predict(frame, groups=groups), model.predict(frame, groups=groups))
+    assert clone(model).get_params() == model.get_params()
+    model = EMHiddenMarkov(random_state=0).fit(X)
+    for method in ("predict", "predict_proba", "filter_proba", "score_samples", "decode", "transform"):
+        with pytest.raises(ValueError, match="features"):  # S10: hl returns labels
+            getattr(model, method)(np.ones((3, 3)))
+
+
+def test_the_result_does_not_depend_on_threads():
+    X, groups, _ = chain(9, (400,) * 5, d=2)
+    same(*(EMHiddenMarkov(3, n_jobs=n, random_state=0).fit(X, groups=groups) for n in (1, 2)), rtol=0)
+    same(*(EMHiddenMarkov(3, n_jobs=n, random_state=0).fit(X) for n in (1, 2)), rtol=0)
+
+
+def test_a_warm_start_continues():
+    X, _, _ = chain(10)
+    model = quiet(EMHiddenMarkov(warm_start=True, max_iter=1, n_init=1, acceleration=None, random_state=0), X)
+    first = model.objective_
+    assert not model.converged_
+    with pytest.warns(ConvergenceWarning, match="max_iter"):
+        model.fit(X)
+    assert model.objective_ > first
+
+
+def test_states_have_a_stable_order():  # C7: hl#119, hl#177, hl#140
+    X, groups, _ = chain(11)
+    for seed in range(5):
+        means = EMHiddenMarkov(random_state=seed).fit(X, groups=groups).means_
+        assert means[0, 0] < means[1, 0]
+
+
+# Priors, zeros, counts ------------------------------------------------------------------------------------------------
+
+
+def test_zeros_stay_and_are_not_parameters():  # E1, E4: hl#186, hl#214, hl#317, hl#344
+    rng = np.random.default_rng(12)
+    state = np.repeat([0, 1, 2], 30)
+    X = 3.0 * state[:, None] + rng.normal(size=(90, 1))
+    band = np.array([[1, 1, 0], [0, 1, 1], [0, 0, 1]])
+    model = EMHiddenMarkov(3, transmat_mask=band, startprob_init=[1, 0, 0], random_state=0).fit([X, X[10:]])
+    assert (model.transmat_[band == 0] == 0.0).all()
+    assert model.startprob_.tolist() == [1.0, 0.0, 0.0]
+    assert (np.diff(model.predict(X)) >= 0).all()
+    assert (np.diff(model.sample(200, random_state=0)[1]) >= 0).all()
+    # 3 means, 3 variances, 2 free transitions, no free start
+    loglik = model.score_samples(X).sum()
+    np.testing.assert_allclose(model.aic(X), -2 * loglik + 2 * 8)
+    np.testing.assert_allclose(model.bic(X), -2 * loglik + np.log(90) * 8)
+
+
+def test_no_estimated_probability_becomes_an_absorbing_zero():
+    X, groups, _ = chain(13)
+    model = EMHiddenMarkov(random_state=0).fit(X, groups=groups)
+    assert (model.transmat_ > 0.0).all()
+    assert (model.startprob_ > 0.0).all()
+
+
+def test_the_prior_is_in_the_objective():  # D5: probml/pmtk3#68: the objective falls
+    X, groups, _ = chain(14)
+    model = EMHiddenMarkov(3, transmat_prior=5.0, startprob_prior=[2.0, 1.0, 4.0], random_state=0)
+    quiet(model, X, groups=groups)
+    assert (np.diff(model.history_) >= -1e-8).all()
+    prior = 4.0 * np.log(model.transmat_).sum() + np.array([1.0, 0.0, 3.0]) @ np.log(model.startprob_)
+    floor = model.objective_ - model.log_likelihood_ - prior  # that of the covariances
+    assert abs(floor) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"startprob_init": [0.5, 0.6]}, "sum of startprob_init is 1.1, not 1"),
+        ({"transmat_init": [[0.5, 0.5], [0.2, 0.7]]}, "sum of row 1 of transmat_init is 0.9"),
+        ({"transmat_init": [[1.5, -0.5], [0.2, 0.8]]}, "probabilities lie between 0 and 1"),
+        ({"transmat_mask": [[1, 0], [0, 0]]}, "no way out of state 1"),
+        ({"transmat_mask": [[1, 0], [0, 1]], "transmat_init": [[0.5, 0.5], [0, 1]]}, "forbids it"),
+        ({"transmat_prior": 0.5}, "transmat_prior"),
+        ({"emission": "normal"}, "'emission' parameter of EMHiddenMarkov must be one of 'gaussian'"),
+    ],
+)
+def test_starting_values_are_checked(how, message):
+    with pytest.raises(ValueError, match=message):
+        EMHiddenMarkov(**how).fit(chain(15)[0])
+
+
+# Degenerate data ------------------------------------------------------------------------------------------------------
+
+
+@shapes
+def test_constant_data_are_named_not_converged(shape):  # E19: hl: converged with invented variances
+    with pytest.warns(DataWarning, match="column 0 is constant"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = EMHiddenMarkov(covariance_type=shape, random_state=0).fit(np.ones((50, 1)))
+    assert model.status_ == "degenerate" or shape == "tied"
+    assert all(np.isfinite(getattr(model, name)).all() for name in ("startprob_", "transmat_", "means_", "covars_"))
+
+
+@shapes
+@pytest.mark.parametrize("kind", ["equal columns", "many states", "tiny noise", "wide", "outlier", "small integers"])
+def test_nothing_is_ever_nan(shape, kind):  # A1, A6, A7, A10, E2: hl#285, hl#361, hl#263, hl#569, hl#110
+    rng = np.random.default_rng(16)
+    X, k = {
+        "equal columns": (np.repeat(chain(16)[0], 2, axis=1), 2),
+        "many states": (chain(16, d=5)[0], 7),
+        "tiny noise": (np.c_[5 + rng.normal(size=(100, 2)), 1e-7 * rng.normal(size=(100, 2))], 2),
+        "wide": (rng.normal(size=(60, 24)), 3),
+        "outlier": (np.r_[chain(16)[0], [[1e8]]], 2),
+        "small integers": (np.array([5.0, 5, 5, 4, 5, 5, 4, 5, 3, 5] * 3)[:, None], 6),
+    }[kind]
+    model = quiet(EMHiddenMarkov(k, covariance_type=shape, random_state=0), X)
+    for name in ("startprob_", "transmat_", "means_", "covars_"):
+        assert np.isfinite(getattr(model, name)).all()
+    np.testing.assert_allclose(model.transmat_.sum(axis=1), 1.0)
+    assert np.isfinite(model.score(X))
+    np.testing.assert_allclose(model.predict_proba(X).sum(axis=1), 1.0)
+
+
+def test_units_do_not_matter():  # S9: hl: both means equal
+    X, groups, _ = chain(17)
+    one = EMHiddenMarkov(random_state=0).fit(X, groups=groups)
+    for unit in (1e-6, 1e6):
+        other = EMHiddenMarkov(random_state=0).fit(X * unit, groups=groups)
+        np.testing.assert_allclose(other.means_ / unit, one.means_, rtol=1e-6)
+        np.testing.assert_allclose(other.covars_ / unit**2, one.covars_, rtol=1e-5)
+
+
+def test_float32_is_fitted_like_float64():  # A5: hl#2
+    X, groups, _ = chain(18)
+    X += 100.0
+    one, other = (EMHiddenMarkov(random_state=0).fit(x, groups=groups) for x in (X, X.astype(np.float32)))
+    np.testing.assert_allclose(one.means_, other.means_, rtol=1e-4)
+
+
+def test_a_long_sequence_does_not_underflow():  # E16: mlpack#160
+    X, _, state = chain(19, (100_000,))
+    model = EMHiddenMarkov(random_state=0).fit(X)
+    assert (model.predict(X) == state).mean() > 0.999
+
+
+def test_memory_of_a_pass_is_one_array():  # E18: ssm#26: T x K x K
+    X, k = np.random.default_rng(20).normal(size=(100_000, 4)), 10
+    model = quiet(EMHiddenMarkov(k, covariance_type="diag", n_init=1, max_iter=1, n_jobs=1, random_state=0), X)
+    model.set_params(warm_start=True)
+    tracemalloc.start()
+    quiet(model, X)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * X.shape[0] * k * 8
+
+
+def test_impossible_rows_say_so():
+    X = np.array([["a"], ["b"], ["a"], ["b"]] * 5)
+    model = quiet(EMHiddenMarkov(emission="categorical", random_state=0), X)
+    model.transmat_ = model.emissionprob_ = np.eye(2)
+    with pytest.raises(ValueError, match="sequence 0 is impossible"):
+        model.predict(X)
+
+
+# Missing cells and laws -----------------------------------------------------------------------------------------------
+
+
+@shapes
+def test_missing_cells_are_welcome(shape):  # E12, E13: hl#327, pg#1139
+    X, groups, state = chain(21, (200, 100), d=3)
+    holes = X.copy()
+    holes[np.random.default_rng(0).random(X.shape) < 0.3] = np.nan
+    holes[50:55] = np.nan
+    model = EMHiddenMarkov(covariance_type=shape, random_state=0).fit(holes, groups=groups)
+    assert (model.predict(holes, groups=groups) == state).mean() > 0.97
+    filled = model.transform(holes, groups=groups)
+    assert np.isfinite(filled).all()
+    np.testing.assert_array_equal(filled[~np.isnan(holes)], holes[~np.isnan(holes)])
+    assert np.sqrt(np.mean((filled - X)[np.isnan(holes)] ** 2)) < 2.5
+    objects = holes.astype(object)
+    objects[np.isnan(holes)] = None
+    same(model, EMHiddenMarkov(covariance_type=shape, random_state=0).fit(objects, groups=groups))
+    with pytest.raises(ValueError, match="column 1 of X has no observed value"):
+        EMHiddenMarkov().fit(np.c_[X[:, :1], np.full(300, np.nan)])
+
+
+def test_words_and_symbols():  # E10: hl#74
+    words = np.array([["the"], ["cat"], ["sat"], ["the"], ["dog"], ["ran"]] * 10)
+    model = EMHiddenMarkov(3, emission="categorical", random_state=0).fit(words)
+    assert model.categories_.tolist() == ["cat", "dog", "ran", "sat", "the"]
+    np.testing.assert_allclose(model.emissionprob_.sum(axis=1), 1.0)
+    assert model.predict(words[:6]).tolist()[:3] == model.predict(words[:6]).tolist()[3:]
+    with pytest.raises(ValueError, match=r"'cow' at row 1, which is not in the alphabet"):
+        model.predict([["the"], ["cow"]])
+    lenient = EMHiddenMarkov(3, emission=Categorical(handle_unknown="ignore"), random_state=0).fit(words)
+    assert len(lenient.predict([["the"], ["cow"]])) == 2
+    assert lenient.transform(np.array([["the"], [None], ["sat"]], dtype=object))[1, 0] in {"cat", "dog"}
+    drawn, _ = model.sample(5, random_state=0)
+    assert set(drawn.ravel()) <= set(words.ravel())
+    gaps = np.array([[2], [7], [100], [2]] * 5)
+    assert quiet(EMHiddenMarkov(2, emission="categorical"), gaps).categories_.tolist() == [2, 7, 100]
+
+
+@pytest.mark.parametrize(
+    ("emission", "cell", "message"),
+    [
+        ("poisson", -1.0, "a count is a whole number"),
+        ("poisson", 1.5, "a count is a whole number"),
+        ("bernoulli", 2.0, "must be 0 or 1"),
+        ("exponential", 0.0, "positive and finite"),
+    ],
+)
+def test_what_a_law_cannot_have_observed_is_named(emission, cell, message):
+    X = np.ones((20, 2))
+    X[7, 1] = cell
+    with pytest.raises(ValueError, match=f"X is {cell:g} at row 7, column 1; .*{message}"):
+        EMHiddenMarkov(emission=emission).fit(X)
+
+
+def test_recovery_of_simulated_chains():  # C2: hl is wrong about half of the time
+    rng, hits = np.random.default_rng(22), 0
+    truth = np.array([[0.9, 0.1], [0.2, 0.8]])
+    for _ in range(20):
+        state = [0]
+        for u in rng.random(999):
+            state.append(int(u > truth[state[-1], 0]))
+        X = (rng.random((1000, 3)) < np.array([[0.2, 0.3, 0.8], [0.9, 0.6, 0.3]])[state]).astype(float)
+        model = EMHiddenMarkov(emission="bernoulli", random_state=0).fit(X)
+        hits += np.abs(model.transmat_ - truth).max() < 0.1
+    assert hits >= 19
+
+
+def test_columns_must_all_have_a_law():
+    with pytest.raises(ValueError, match=r"names the columns \[0\], but X has 2"):
+        EMHiddenMarkov(emission=Columns([("gaussian", [0])])).fit(np.zeros((10, 2)))
+
+
+class Geometric(NamedTuple):
+    probs: np.ndarray
+
+
+class Totals(NamedTuple):
+    loglik: float
+    counts: np.ndarray
+    totals: np.ndarray
+
+
+class OneColumnGeometric(Emission):
+    """A user's own law: the three methods, and no more."""
+
+    def log_prob(self, params, rows):
+        return rows.X * np.log(1.0 - params.probs) + np.log(params.probs)
+
+    def summarize(self, params, rows, resp):
+        return Totals(0.0, resp.sum(axis=0), resp.T @ rows.X[:, 0])
+
+    def maximize(self, stats, params):
+        return Geometric(np.clip(stats.counts / (stats.counts + stats.totals), 1e-9, 1 - 1e-9))
+
+
+def test_three_methods_make_a_law():
+    rng = np.random.default_rng(23)
+    state = np.cumsum(rng.random(2000) < 0.05) % 2
+    X = rng.geometric(np.array([0.6, 0.05])[state])[:, None] - 1.0
+    model = EMHiddenMarkov(emission=OneColumnGeometric(), random_state=0).fit(X)
+    assert model.status_ == "converged"
+    np.testing.assert_allclose(np.sort(model.probs_), [0.05, 0.6], rtol=0.15)
+    with pytest.raises(NotImplementedError, match="cannot be sampled"):
+        model.sample(3)
+
+
+def test_stopping_at_max_iter_is_not_convergence():
+    X, groups, _ = chain(24)
+    with pytest.warns(ConvergenceWarning, match=r"did not converge \(max_iter\)"):
+        model = EMHiddenMarkov(n_init=1, max_iter=1, random_state=0, acceleration=None).fit(X, groups=groups)
+    assert not model.converged_
+    assert model.status_ == "max_iter"
