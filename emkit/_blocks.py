@@ -30,7 +30,7 @@ class Rows(NamedTuple):
     scatter: Array | None = (
         None  # (d, d), the weighted sum of z z', for laws in which it does not depend on the parameters
     )
-    patterns: Any = None  # which rows miss which cells (emkit._patterns.Patterns), for laws to which that matters
+    patterns: Any = None  # which rows miss which cells, for laws to which that matters; None: nobody has looked
 
     @property
     def total(self) -> float:
@@ -44,7 +44,8 @@ class Rows(NamedTuple):
 
     def cut(self, rows: slice | Array) -> Rows:
         """Part of the rows."""
-        return self._replace(X=self.X[rows], weight=None if self.weight is None else self.weight[rows])
+        weight = None if self.weight is None else self.weight[rows]
+        return self._replace(X=self.X[rows], weight=weight, scatter=None, patterns=None)
 
 
 def cuts(n_rows: int, work_per_row: int) -> list[slice]:

@@ -176,6 +176,23 @@ class Emission(ABC):
     def maximize(self, stats: Stats, params: Params | None) -> Params:
         """Parameters of every component; one without rows keeps those it has."""
 
+    # What a mixture and a start ask.
+
+    def expect(self, log_weights: Array, params: Params, rows: Data) -> tuple[float, Array, Stats]:
+        """E-step of a mixture: log-likelihood, counts (k,) of the components, and the law's sums."""
+        log_density, resp = _posterior(self.log_prob(params, rows) + log_weights)
+        if rows.weight is not None:
+            resp *= rows.weight[:, None]
+            log_density = np.where(rows.weight > 0.0, log_density * rows.weight, 0.0)
+        return float(log_density.sum()), resp.sum(axis=0), self.summarize(params, rows, resp)
+
+    def infer(self, log_weights: Array, params: Params, rows: Data, *out: Array | None) -> None:
+        """Fill log-densities (n,), responsibilities (n, k) and labels (n,) of a mixture, each unless None."""
+        log_density, resp = _posterior(self.log_prob(params, rows) + log_weights)
+        for array, value in zip(out, (log_density, resp, resp.argmax(axis=1)), strict=True):
+            if array is not None:
+                array[...] = value
+
     def start(self, rows: Data, resp: Array) -> Params:
         """Parameters that responsibilities imply when there are no others."""
         return self.maximize(self.summarize(None, rows, resp), None)
@@ -210,6 +227,11 @@ class Emission(ABC):
     def order(self, params: Params) -> Array:
         """Give the components in a stable order, as indices."""
         return np.arange(len(params[0]))
+
+    def profile(self, params: Params) -> Array:
+        """Numbers (k, m) that describe each component, of order 1; two that agree in them are the same."""
+        fields = [field.reshape(len(field), -1) for field in params]
+        return np.hstack([field / np.maximum(np.abs(field).max(axis=0), 1e-300) for field in fields])
 
     def degenerate(self, params: Params, stats: Stats) -> str | None:
         """Name a component that has collapsed, or None."""
@@ -271,6 +293,16 @@ class Emission(ABC):
     def recall(self, attributes: Mapping[str, Array], like: Params) -> Params:
         """Parameters from fitted attributes: the inverse of ``publish``; ``like`` are parameters of the same kind."""
         return like._make(np.asarray(attributes[f"{name}_"]) for name in like._fields)
+
+
+def _posterior(log_joint: Array) -> tuple[Array, Array]:
+    """Logarithms of the sums (n,) of the rows' exponentials, and shares (n, k) in them; zeros if there is no sum."""
+    top = log_joint.max(axis=1, keepdims=True)
+    share = np.exp(log_joint - np.where(np.isneginf(top), 0.0, top))
+    total = share.sum(axis=1, keepdims=True)
+    possible = total > 0.0
+    share /= np.where(possible, total, 1.0)
+    return np.where(possible, top + np.log(np.where(possible, total, 1.0)), -np.inf)[:, 0], share
 
 
 class Ascent(NamedTuple):

@@ -16,11 +16,11 @@ from sklearn.utils.validation import check_is_fitted
 from ._blocks import Rows, cuts, sample
 from ._charts import Simplex
 from ._mixin import EMMixin
-from ._model import Charts, Model, Rounding
+from ._model import Charts, Emission, Model, Rounding
 from ._moves import swaps
 from ._starts import greedy_seeds, partition, random_seeds, soften, whiten
 from ._validation import NOTHING, SEED, ArrayLike, Interval, Options, Rules, check_parameter, check_weight, spawn
-from .emissions.gaussian import SHAPES, Gaussian, Gaussians, Sums
+from .emissions.gaussian import SHAPES, Gaussian
 from .exceptions import DataWarning, InvalidParameterError
 
 Array = NDArray[Any]
@@ -34,14 +34,15 @@ class Parts(NamedTuple):
     """Parameters of a mixture."""
 
     weights: Array  # (k,), on the simplex
-    law: Gaussians
+    law: Any
 
 
 class Totals(NamedTuple):
-    """Statistics of a mixture; the counts of the components are among those of the law."""
+    """Statistics of a mixture."""
 
     loglik: Any
-    law: Sums
+    counts: Any  # (k,)
+    law: Any
 
 
 class Posterior(NamedTuple):
@@ -79,7 +80,7 @@ class Mixture(Model):
     McLachlan, G. & Peel, D. (2000). *Finite Mixture Models*. Wiley.
     """
 
-    law: Gaussian
+    law: Emission
     k: int
     init: str = "k-means++"
     given: Given = NOTHING_GIVEN
@@ -96,13 +97,8 @@ class Mixture(Model):
 
     def frame(self, params: Parts, X: Array) -> Rows:
         """Rows to predict, in units that suit the parameters."""
-        center = params.weights @ params.law.means
-        deviations = params.law.means - center
-        variances = np.diagonal(self.law.full(params.law), axis1=1, axis2=2)
-        # The largest term is taken out, so that squares of large and small units neither overflow nor vanish.
-        unit = np.maximum(np.abs(deviations).max(axis=0), np.sqrt(variances.max(axis=0)))
-        variance = params.weights @ ((deviations / unit) ** 2 + variances / unit / unit)
-        return Rows(X, None, center, self.law.units(unit * np.sqrt(variance)))
+        rows: Rows = self.law.frame(params.law, X)
+        return rows
 
     def outputs(self, data: Rows, wanted: Collection[str]) -> Posterior:
         """Empty arrays for what is wanted."""
@@ -134,7 +130,7 @@ class Mixture(Model):
 
     def start(self, data: Rows, rng: np.random.Generator) -> Parts:
         """Partition the rows around seeds, then take one M-step."""
-        z, weight = (data.X - data.center) / data.scale, data.weight
+        z, weight = self.law.features(data), data.weight
         assert weight is not None  # a sketch is weighted
         if self.given.means is not None:
             points, centres = z, (self.given.means - data.center) / data.scale
@@ -180,23 +176,22 @@ class Mixture(Model):
         if self.given.precisions is None:
             law = law._replace(means=means)
         else:
+            assert isinstance(self.law, Gaussian)  # no other law has starting values
             law = self.law.from_precisions(means, self.given.precisions)
         return self.standardize(Parts(weights if self.given.weights is None else self.given.weights, law), data)
 
     def expect(self, params: Parts, data: Rows) -> Totals:
-        """E-step, fused with the law's sums."""
-        sums = self.law.expect(_log(params.weights), params.law, data)
-        return Totals(sums.loglik, sums)
+        """E-step, together with the law's sums."""
+        return Totals(*self.law.expect(_log(params.weights), params.law, data))
 
     def maximize(self, stats: Totals, params: Parts) -> Parts:
         """Shares of the rows, and the law's own M-step."""
-        counts = stats.law.counts
-        return Parts(counts / counts.sum(), self.law.maximize(stats.law, params.law))
+        return Parts(stats.counts / stats.counts.sum(), self.law.maximize(stats.law, params.law))
 
     def prior(self, params: Parts) -> Totals:
         """The law's prior; weights have none."""
-        sums = self.law.prior(params.law)
-        return Totals(sums.loglik, sums)
+        law = self.law.prior(params.law)
+        return Totals(0.0 if law is None else law[0], 0.0, law)
 
     def standardize(self, params: Parts, data: Rows) -> Parts:
         """From the user's units."""
@@ -211,44 +206,31 @@ class Mixture(Model):
         return Parts(params.weights[order], self.law.take(params.law, order))
 
     def canonical(self, params: Parts) -> Parts:
-        """Order components by their means, the first column first, unless starting values gave them places."""
-        if self.given.any():
-            return params
-        return self.take(params, np.lexsort(params.law.means.T[::-1]))
+        """Put components in the law's order, unless starting values gave them places."""
+        return params if self.given.any() else self.take(params, self.law.order(params.law))
 
     def degenerate(self, params: Parts, stats: Totals) -> str | None:
         """Name an empty, duplicate or collapsed component."""
-        counts, means = stats.law.counts, params.law.means
-        empty = np.flatnonzero(counts <= 1e-6)
+        empty = np.flatnonzero(stats.counts <= 1e-6)
         if len(empty):
             return f"component {empty[0]} is empty: fewer than {self.k} components describe the data"
-        covariances = self.law.full(params.law)
-        centred = means - params.weights @ means
-        total = np.einsum("k,kij->ij", params.weights, covariances) + (params.weights * centred.T) @ centred
-        deviations = np.sqrt(np.diagonal(total))
+        profile = self.law.profile(params.law)
         for k in range(1, self.k):
-            same = (np.abs(means[:k] - means[k]) <= 1e-6 * deviations).all(axis=1)
-            same &= (np.abs(covariances[:k] - covariances[k]) <= 1e-6 * np.outer(deviations, deviations)).all(
-                axis=(1, 2)
-            )
+            same = (np.abs(profile[:k] - profile[k]) <= 1e-6).all(axis=1)
             if same.any():
                 return (
                     f"components {int(np.argmax(same))} and {k} are identical: a saddle of the likelihood if their "
                     "starting values were, otherwise one component too many"
                 )
-        return self.law.collapsed(params.law, stats.law, total)
+        return self.law.degenerate(params.law, stats.law)
 
     def rounding(self, data: Rows) -> Rounding:
-        """Those of the law."""
+        """The law's."""
         return self.law.rounding(data)
 
     def n_parameters(self, params: Parts) -> int:
-        """Free parameters: weights, means, covariances."""
-        return self.count(*params.law.means.shape)
-
-    def count(self, k: int, d: int) -> int:
-        """Free parameters of ``k`` components of ``d`` columns."""
-        return k - 1 + k * d + self.law.n_covariance_parameters(k, d)
+        """Free parameters: weights, and the law's."""
+        return self.k - 1 + self.law.n_parameters(params.law)
 
 
 def _log(weights: Array) -> Array:
@@ -467,7 +449,7 @@ class EMGaussianMixture(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[m
                 where = np.argwhere(~np.isfinite(value))[0].tolist()
                 raise ValueError(f"{parameter}{where} is {value[tuple(where)]}; starting values must be finite")
         _check_values(given, law)
-        n_parameters = Mixture(law, k).count(k, d)
+        n_parameters = k - 1 + k * d + law.n_covariance_parameters(k, d)
         if n_parameters > n * d:
             warnings.warn(
                 f"{n_parameters} parameters for {n} rows of {d} numbers: the fit says more of reg_covar than of the "
@@ -565,7 +547,7 @@ class EMGaussianMixture(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[m
         params = self._recall()
         counts = rng.multinomial(n_samples, params.weights / params.weights.sum())
         labels = np.repeat(np.arange(len(counts)), counts)
-        return params.law.means[labels] + SHAPES[self._fitted_type]().noise(params.law, labels, rng), labels
+        return SHAPES[self._fitted_type]().sample(params.law, labels, rng), labels
 
     def icl(self, X: Any, sample_weight: Any = None) -> float:
         """Integrated complete-data likelihood criterion on X: BIC plus a price for rows that lie between components.

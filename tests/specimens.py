@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from emkit._model import Model
 from emkit._sequences import Sequences
 from emkit.chain import MarkovChain
-from emkit.emissions import Bernoulli, Categorical, Columns, Exponential, Poisson
+from emkit.emissions import Bernoulli, Categorical, Columns, Exponential, Gamma, Multinomial, Poisson
 from emkit.emissions.gaussian import Diagonal, Full, Gaussian, Spherical, Tied
 from emkit.mixture import Mixture
 from emkit.normal import MissingNormal
@@ -101,6 +101,10 @@ def chains() -> dict[str, Specimen]:
     found["chain-poisson"] = specimen(Poisson(), some(counts), **no)
     found["chain-bernoulli"] = specimen(Bernoulli(), some(binary), **no)
     found["chain-categorical"] = specimen(Categorical(), symbols, **no)
+    found["chain-gamma"] = specimen(Gamma(), some(waits + 0.1), any_origin=False)
+    trials = np.where(np.isnan(some(counts[:, :1])), np.nan, rng.multinomial(12, np.eye(4)[state] * 0.6 + 0.1))
+    found["chain-multinomial"] = specimen(Multinomial(), trials, **no)
+    found["chain-multinomial-holes"] = specimen(Multinomial(12), some(trials), **no)
     found["chain-exponential"] = specimen(Exponential(), some(waits), any_origin=False)
     law = Columns([("gaussian", [0, 1]), ("poisson", [2, 3])])
     found["chain-columns"] = specimen(law, some(np.column_stack([numbers, counts])), **no)
@@ -122,7 +126,14 @@ def specimens() -> dict[str, Specimen]:
     wishart = tuple(map(tuple, np.diag([1.0, 2.0, 3.0, 4.0]).tolist()))
     found["missing-normal-wishart"] = Specimen(MissingNormal(wishart, 2.0), holes, any_units=False)
     found["missing-normal-float32"] = Specimen(MissingNormal(), holes.astype(np.float32))
-    return found | chains()
+    found |= chains()
+    # A mixture of the same laws, of the same rows whatever their order.
+    for name in [name for name in found if name.startswith("chain-")]:
+        chain = found[name]
+        if not any((chain.model.stationary, chain.model.mask is not None)):
+            mixture = Mixture(chain.model.law, 3)
+            found[f"mixture-of-{name.removeprefix('chain-')}"] = replace(chain, model=mixture, X=chain.X.X)
+    return found
 
 
 SPECIMENS = specimens()

@@ -5,7 +5,9 @@ from .bernoulli import Bernoulli
 from .categorical import Categorical
 from .columns import Columns
 from .exponential import Exponential
+from .gamma import Gamma
 from .gaussian import SHAPES, Gaussian
+from .multinomial import Multinomial
 from .poisson import Poisson
 
 __all__ = [
@@ -16,7 +18,9 @@ __all__ = [
     "Columns",
     "Emission",
     "Exponential",
+    "Gamma",
     "Gaussian",
+    "Multinomial",
     "Poisson",
 ]
 
@@ -25,6 +29,8 @@ LAWS: dict[str, type[Emission]] = {
     "gaussian": SHAPES["full"],
     "categorical": Categorical,
     "bernoulli": Bernoulli,
+    "multinomial": Multinomial,
     "poisson": Poisson,
     "exponential": Exponential,
+    "gamma": Gamma,
 }

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._blocks import Rows
 from .._model import Charts, Emission, Rounding
 
 Array = NDArray[Any]
@@ -91,38 +92,55 @@ class Columns(Emission):
             read[:, columns] = law.read(x)
         return read
 
-    def prepare(self, X: Array, weight: Array | None) -> Any:
-        """Rows of every law."""
-        return Several([law.prepare(np.ascontiguousarray(x), weight) for law, x in self._each(X)])
+    def prepare(self, X: Array, weight: Array | None) -> Rows:
+        """Find the units of every law."""
+        return self._joined(X, [law.prepare(np.ascontiguousarray(x), weight) for law, x in self._each(X)], weight)
 
-    def frame(self, params: Parts, X: Array) -> Any:
-        """Rows of every law, to predict."""
-        return Several(
-            [law.frame(p, np.ascontiguousarray(x)) for (law, x), p in zip(self._each(X), params, strict=True)]
+    def frame(self, params: Parts, X: Array) -> Rows:
+        """Rows to predict, in the units that suit every law."""
+        each = zip(self._each(X), params, strict=True)
+        return self._joined(X, [law.frame(p, np.ascontiguousarray(x)) for (law, x), p in each], None)
+
+    def _joined(self, X: Array, parts: list[Rows], weight: Array | None) -> Rows:
+        """Rows with the units of the laws."""
+        rows = Rows(X, weight, np.zeros(X.shape[1]), np.ones(X.shape[1]))
+        for part, (_, columns) in zip(parts, self.laws, strict=True):
+            rows.center[list(columns)], rows.scale[list(columns)] = part.center, part.scale
+        return rows
+
+    def block(self, rows: Rows, cut: slice | Array) -> Rows:
+        """Part of the rows, each law's columns apart."""
+        part = rows.cut(cut)
+        whole = slice(None)
+        return part._replace(
+            patterns=[law.block(own, whole) for (law, _), own in zip(self.laws, self._apart(part), strict=True)]
         )
 
-    def block(self, rows: Any, cut: slice | Array) -> Any:
-        """Part of the rows."""
-        return Several([law.block(part, cut) for (law, _), part in zip(self.laws, rows.parts, strict=True)])
+    def _apart(self, rows: Rows) -> list[Rows]:
+        """Rows of every law."""
+        if rows.patterns is not None:
+            return [part._replace(weight=rows.weight) for part in rows.patterns]
+        columns = (list(columns) for _, columns in self.laws)
+        return [Rows(np.ascontiguousarray(rows.X[:, c]), rows.weight, rows.center[c], rows.scale[c]) for c in columns]
 
-    def log_prob(self, params: Parts, rows: Any) -> Array:
+    def log_prob(self, params: Parts, rows: Rows) -> Array:
         """Sum of the log-densities of the laws."""
-        first, *others = zip(self.laws, params, rows.parts, strict=True)
+        first, *others = zip(self.laws, params, self._apart(rows), strict=True)
         (law, _), p, part = first
         total = law.log_prob(p, part)
         for (law, _), p, part in others:
             total += law.log_prob(p, part)
         return np.asarray(total)
 
-    def summarize(self, params: Parts | None, rows: Any, resp: Array) -> Any:
+    def summarize(self, params: Parts | None, rows: Rows, resp: Array) -> Any:
         """Sums of every law."""
         each = [None] * len(self.laws) if params is None else params
-        sums = (law.summarize(p, r, resp) for (law, _), p, r in zip(self.laws, each, rows.parts, strict=True))
+        sums = (law.summarize(p, r, resp) for (law, _), p, r in zip(self.laws, each, self._apart(rows), strict=True))
         return Parts((0.0, *sums))
 
-    def start(self, rows: Any, resp: Array) -> Parts:
+    def start(self, rows: Rows, resp: Array) -> Parts:
         """Every law its own part."""
-        return Parts(law.start(part, resp) for (law, _), part in zip(self.laws, rows.parts, strict=True))
+        return Parts(law.start(part, resp) for (law, _), part in zip(self.laws, self._apart(rows), strict=True))
 
     def maximize(self, stats: Parts, params: Parts | None) -> Parts:
         """Every law its own part."""
@@ -134,18 +152,18 @@ class Columns(Emission):
         each = [law.prior(p) for (law, _), p in zip(self.laws, params, strict=True)]
         return Parts((sum(float(prior[0]) for prior in each if prior is not None), *each))
 
-    def rounding(self, rows: Any) -> Rounding:
+    def rounding(self, rows: Rows) -> Rounding:
         """Sum of the laws' roundings."""
-        each = [law.rounding(part) for (law, _), part in zip(self.laws, rows.parts, strict=True)]
+        each = [law.rounding(part) for (law, _), part in zip(self.laws, self._apart(rows), strict=True)]
         return Rounding(sum(r.objective for r in each), max(r.step for r in each))
 
-    def standardize(self, params: Parts, rows: Any) -> Parts:
+    def standardize(self, params: Parts, rows: Rows) -> Parts:
         """From the user's units."""
-        return Parts(law.standardize(p, r) for (law, _), p, r in zip(self.laws, params, rows.parts, strict=True))
+        return Parts(law.standardize(p, r) for (law, _), p, r in zip(self.laws, params, self._apart(rows), strict=True))
 
-    def restore(self, params: Parts, rows: Any) -> Parts:
+    def restore(self, params: Parts, rows: Rows) -> Parts:
         """To the user's units."""
-        return Parts(law.restore(p, r) for (law, _), p, r in zip(self.laws, params, rows.parts, strict=True))
+        return Parts(law.restore(p, r) for (law, _), p, r in zip(self.laws, params, self._apart(rows), strict=True))
 
     def take(self, params: Parts, order: Array) -> Parts:
         """Components in another order."""
@@ -154,6 +172,10 @@ class Columns(Emission):
     def order(self, params: Parts) -> Array:
         """That of the first law."""
         return self.laws[0][0].order(params[0])  # type: ignore[no-any-return]
+
+    def profile(self, params: Parts) -> Array:
+        """Profiles of all laws side by side."""
+        return np.hstack([law.profile(p) for (law, _), p in zip(self.laws, params, strict=True)])
 
     def degenerate(self, params: Parts, stats: Parts) -> str | None:
         """Name what collapsed under any law."""
@@ -164,9 +186,11 @@ class Columns(Emission):
         """Sum over the laws."""
         return sum(law.n_parameters(p) for (law, _), p in zip(self.laws, params, strict=True))
 
-    def features(self, rows: Any) -> Array:
+    def features(self, rows: Rows) -> Array:
         """Features of all laws side by side."""
-        return np.column_stack([law.features(part) for (law, _), part in zip(self.laws, rows.parts, strict=True)])
+        return np.column_stack(
+            [law.features(part) for (law, _), part in zip(self.laws, self._apart(rows), strict=True)]
+        )
 
     def sample(self, params: Parts, labels: Array, rng: np.random.Generator) -> Array:
         """Draw from every law."""
@@ -182,9 +206,9 @@ class Columns(Emission):
         law, columns = self.laws[number]
         return np.asarray(law.cdf(params[number], columns.index(column), x))
 
-    def fill(self, params: Parts, rows: Any, resp: Array) -> Array:
+    def fill(self, params: Parts, rows: Rows, resp: Array) -> Array:
         """Let every law fill its columns."""
-        each = zip(self.laws, params, rows.parts, strict=True)
+        each = zip(self.laws, params, self._apart(rows), strict=True)
         return self._assemble([law.fill(p, part, resp) for (law, _), p, part in each])
 
     def _assemble(self, parts: list[Array]) -> Array:
@@ -212,26 +236,6 @@ class Columns(Emission):
             own = {name.removesuffix(end): value for name, value in attributes.items() if name.endswith("_" + end)}
             parts.append(law.recall({**attributes, **own}, like[number]))
         return Parts(parts)
-
-
-@dataclass(frozen=True)
-class Several:
-    """Rows of several laws."""
-
-    parts: list[Any]
-
-    @property
-    def X(self) -> Array:
-        """All columns, the first law's first."""
-        return np.column_stack([part.X for part in self.parts])
-
-    @property
-    def total(self) -> float:
-        """Sum of the weights."""
-        return float(self.parts[0].total)
-
-    def _replace(self, **changes: Any) -> Several:
-        return Several([part._replace(**changes) for part in self.parts])
 
 
 def _take(X: Any, columns: Sequence[int]) -> Any:

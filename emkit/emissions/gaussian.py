@@ -12,6 +12,9 @@ and the M-step, with ``delta = firsts / counts`` and the prior's ``B``::
 The prior is one imaginary row's worth of scatter, ``B = reg_covar I`` in units of the data's own variance: an
 (improper) inverse Wishart density ``exp(-tr(B covariance^-1) / 2)`` per covariance. It bounds the objective, and
 vanishes as rows are added.
+
+Where cells are missing, ``z`` holds their expectation given the observed cells of the row, and ``seconds`` their
+conditional covariance in addition; rows without holes do not take notice.
 """
 
 from __future__ import annotations
@@ -31,8 +34,9 @@ from .. import kernels
 from .._blocks import Rows, moments, scatter
 from .._charts import Cholesky, Positive, Real
 from .._model import Charts, Degenerate, Emission, Rounding, add
-from .._patterns import group, units
+from .._patterns import units
 from ..exceptions import DataWarning
+from ._holes import find_holes
 
 Array = NDArray[Any]
 
@@ -152,24 +156,29 @@ class Gaussian(Emission):
             )
         if covariance is not None:
             self._warn_of_collinear(covariance, varies)
-        rows = Rows(X, weight, mean, self.units(deviations))
-        return self.block(rows._replace(patterns=group(np.isnan(X))) if holes else rows, slice(None))
+        return Rows(X, weight, mean, self.units(deviations))
 
     def _warn_of_collinear(self, covariance: Array, varies: Array) -> None:
         """Shapes without correlations do not mind."""
 
     def block(self, rows: Rows, cut: slice | Array) -> Rows:
-        """Part of the rows."""
+        """Part of the rows, those with holes sorted by which cells are missing."""
         part = rows.cut(cut)
-        return part if rows.patterns is None else part._replace(patterns=group(np.isnan(part.X)))
+        return part._replace(patterns=find_holes(part))
 
     def frame(self, params: Gaussians, X: Array) -> Rows:
-        """Rows to predict, in the units of components of equal weight."""
-        center = params.means.mean(axis=0)
-        variance = ((params.means - center) ** 2).mean(axis=0)
-        variance += np.diagonal(self.full(params), axis1=1, axis2=2).mean(axis=0)
-        rows = Rows(X, None, center, self.units(np.sqrt(variance)))
-        return rows._replace(patterns=group(np.isnan(X))) if np.isnan(np.sum(X, dtype=np.float64)) else rows
+        """Rows to predict, in units of all components together."""
+        center, deviations = self._overall(params)
+        return Rows(X, None, center, self.units(deviations))
+
+    def _overall(self, params: Gaussians) -> tuple[Array, Array]:
+        """Mean and standard deviations (d,) of components of equal weight."""
+        center = (params.means / len(params.means)).sum(axis=0)
+        away = params.means - center
+        variances = np.diagonal(self.full(params), axis1=1, axis2=2)
+        # The largest term is taken out, so that squares of large and small units neither overflow nor vanish.
+        unit = np.maximum(np.abs(away).max(axis=0), np.sqrt(variances.max(axis=0)))
+        return center, unit * np.sqrt(((away / unit) ** 2 + variances / unit / unit).mean(axis=0))
 
     def blank(self, k: int, d: int) -> Gaussians:
         """Standard normal components, to sum about and to fall back on."""
@@ -184,16 +193,23 @@ class Gaussian(Emission):
         """Components in another order."""
         return Gaussians(params.means[order], self._one(params.spread, order))
 
-    def expect(self, log_weights: Array, params: Gaussians, rows: Rows) -> Sums:
+    def expect(self, log_weights: Array, params: Gaussians, rows: Rows) -> tuple[float, Array, Sums]:
         """Fused E-step of a mixture: log-densities, responsibilities and sums, without an (n, k) array."""
+        if find_holes(rows):
+            return super().expect(log_weights, params, rows)
         fused = getattr(kernels, f"expect_{self.kernel}")
         loglik, counts, *sums = fused(*rows[:4], log_weights, *params)
-        if rows.scatter is not None:
-            sums.append(rows.scatter)
-        return Sums(loglik - float(counts.sum()) * rows.log_unit, counts, *sums)
+        return loglik - float(counts.sum()) * rows.log_unit, counts, Sums(0.0, counts, *self._close(rows, sums))
+
+    def _close(self, rows: Rows, sums: list[Array]) -> list[Array]:
+        """Add what the fused step leaves out because it does not depend on the parameters."""
+        return sums
 
     def infer(self, log_weights: Array, params: Gaussians, rows: Rows, *out: Array | None) -> None:
         """Fill log-densities (n,), responsibilities (n, k) and labels (n,) of a mixture, each unless None."""
+        if find_holes(rows):
+            super().infer(log_weights, params, rows, *out)
+            return
         fused = getattr(kernels, f"infer_{self.kernel}")
         fused(rows.X, rows.center, rows.scale, log_weights, *params, *out)
         log_density = out[0]
@@ -202,24 +218,19 @@ class Gaussian(Emission):
 
     def log_prob(self, params: Gaussians, rows: Rows) -> Array:
         """Log-density (n, k) of every row under every component."""
-        out = np.empty((len(rows.X), len(params.means)))
-        if rows.patterns is not None:
-            self._log_prob_observed(params, rows, out)
-            return out
-        getattr(kernels, f"log_prob_{self.kernel}")(rows.X, rows.center, rows.scale, *params, out)
-        out -= rows.log_unit
+        holes = find_holes(rows)
+        if not holes:
+            return self._log_prob(params, rows, rows.X)
+        out = np.zeros((len(rows.X), len(params.means)))
+        out[holes.complete] = self._log_prob(params, rows, rows.X[holes.complete])
+        out[holes.order] = holes.log_prob(params.means, self.full(params), rows)
         return out
 
-    def _log_prob_observed(self, params: Gaussians, rows: Rows, out: Array) -> None:
-        """The density of the observed cells: ``log|S_oo| = log|S| + log|K_mm|`` with ``K`` the inverse of ``S``."""
-        order, starts, missing = rows.patterns
-        constants = np.empty(len(out))
-        constants[order] = np.repeat(~missing @ (np.log(2.0 * np.pi) + 2.0 * np.log(rows.scale)), np.diff(starts))
-        for k, covariance in enumerate(self.full(params)):
-            distance, log_determinant = np.zeros(len(out)), np.zeros(len(out))
-            normal = (rows.center, rows.scale, params.means[k], np.linalg.inv(covariance))
-            kernels.infer_missing(rows.X, order, starts, missing, *normal, None, None, None, distance, log_determinant)
-            out[:, k] = -0.5 * (constants + np.linalg.slogdet(covariance)[1] + log_determinant + distance)
+    def _log_prob(self, params: Gaussians, rows: Rows, X: Array) -> Array:
+        out = np.empty((len(X), len(params.means)))
+        getattr(kernels, f"log_prob_{self.kernel}")(X, rows.center, rows.scale, *params, out)
+        out -= rows.log_unit
+        return out
 
     def _one(self, spread: Array, index: Any) -> Array:
         """Spread of some components."""
@@ -230,27 +241,18 @@ class Gaussian(Emission):
 
     def summarize(self, params: Gaussians | None, rows: Rows, resp: Array) -> Sums:
         """Sums for given responsibilities (n, k), weights included."""
-        params = params or self.blank(resp.shape[1], rows.X.shape[1])
-        if rows.patterns is not None:
-            return self._summarize_completed(params, rows, resp)
-        sums = getattr(kernels, f"summarize_{self.kernel}")(rows.X, rows.center, rows.scale, params.means, resp)
-        return Sums(0.0, *sums)
+        return self.pulled(params or self.blank(resp.shape[1], rows.X.shape[1]), rows, resp, resp)
 
-    def _summarize_completed(self, params: Gaussians, rows: Rows, resp: Array) -> Sums:
-        """The same with holes, which are completed under every component."""
-        order, starts, missing = rows.patterns
-        z = np.empty((len(order), rows.X.shape[1]))
-        kernels.standardize_missing(rows.X, order, rows.center, rows.scale, z)
-        moves, firsts, seconds = np.ones(len(z), bool), [], []
-        for k, covariance in enumerate(self.full(params)):
-            weight = np.ascontiguousarray(resp[order, k])
-            counts = np.add.reduceat(weight, starts[:-1])
-            sums = (z, weight, moves, starts, missing, counts, params.means[k], np.linalg.inv(covariance))
-            _, first, second = kernels.expect_missing(*sums)
-            firsts.append(first)
-            seconds.append(second)
-        counts = resp.sum(axis=0)
-        return Sums(0.0, counts, np.array(firsts), self._fold(np.array(seconds), np.array(firsts), counts, params))
+    def pulled(self, params: Gaussians, rows: Rows, resp: Array, pull: Array) -> Sums:
+        """Sums in which rows count ``pull`` times, but the conditional covariances of their holes ``resp`` times."""
+        holes = find_holes(rows)
+        X, complete = (rows.X[holes.complete], pull[holes.complete]) if holes else (rows.X, pull)
+        summed = getattr(kernels, f"summarize_{self.kernel}")
+        sums = Sums(0.0, *summed(X, rows.center, rows.scale, params.means, np.ascontiguousarray(complete)))
+        if not holes:
+            return sums
+        counts, firsts, seconds = holes.summarize(params.means, self.full(params), resp, pull)
+        return add(sums, Sums(0.0, counts, firsts, self._fold(seconds, firsts, counts, params)))
 
     @abstractmethod
     def _fold(self, seconds: Array, firsts: Array, counts: Array, params: Gaussians) -> Array:
@@ -287,6 +289,17 @@ class Gaussian(Emission):
         if rows.X.dtype == np.float64:
             return Rounding(1e-12 * size * rows.total, 1e-12)
         return Rounding(1e-6 * size * np.sqrt(rows.total), 1e-6)
+
+    def features(self, rows: Rows) -> Array:
+        """Standardised columns, 0 where missing."""
+        z = (rows.X - rows.center) / rows.scale
+        return np.where(np.isnan(z), 0.0, z)
+
+    def profile(self, params: Gaussians) -> Array:
+        """Means and covariances in units of all components together."""
+        center, unit = self._overall(params)
+        covariances = self.full(params) / unit[:, None] / unit
+        return np.hstack([(params.means - center) / unit, covariances.reshape(len(covariances), -1)])
 
     def order(self, params: Gaussians) -> Array:
         """By their means, the first column first."""
@@ -342,18 +355,12 @@ class Gaussian(Emission):
 
     def fill(self, params: Gaussians, rows: Rows, resp: Array) -> Array:
         """Conditional means of the missing cells under every component, averaged."""
-        filled = rows.X.astype(np.float64)
-        if rows.patterns is None:
-            return filled
-        order, starts, missing = rows.patterns
-        holes, total = np.isnan(filled), np.zeros(filled.shape)
-        inside = self.standardize(params, rows)
-        for k, covariance in enumerate(self.full(inside)):
-            one = filled.copy()
-            normal = (rows.center, rows.scale, inside.means[k], np.linalg.inv(covariance))
-            kernels.infer_missing(rows.X, order, starts, missing, *normal, None, one, None, None, None)
-            total += resp[:, k, None] * np.where(holes, one, 0.0)
-        return np.where(holes, total, filled)
+        out = super().fill(params, rows, resp)
+        holes = find_holes(rows)
+        if holes:
+            inside = self.standardize(params, rows)
+            out[holes.order] = holes.fill(inside.means, self.full(inside), rows, resp)
+        return out
 
     def publish(self, params: Gaussians) -> dict[str, Array]:
         """Means and covariances in scikit-learn's form."""
@@ -520,7 +527,10 @@ class Tied(_Correlated):
     def block(self, rows: Rows, cut: slice | Array) -> Rows:
         """Part of the rows, with their scatter."""
         part = super().block(rows, cut)
-        return part if part.patterns is not None else part._replace(scatter=scatter(part))
+        return part if part.patterns else part._replace(scatter=scatter(part))
+
+    def _close(self, rows: Rows, sums: list[Array]) -> list[Array]:
+        return [*sums, scatter(rows) if rows.scatter is None else rows.scatter]
 
     kernel = "tied"
 
