@@ -85,6 +85,21 @@ class Share(Chart):
         return np.square(np.sin(free)).reshape(like.shape)
 
 
+class Bounded(Chart):
+    """Numbers of an interval: the angle whose squared sine is the way from one end to the other."""
+
+    def __init__(self, low: float, high: float) -> None:
+        self.low, self.high = low, high
+
+    def pack(self, values: Array) -> Array:
+        """Angles."""
+        return np.arcsin(np.sqrt((values - self.low) / (self.high - self.low))).ravel()
+
+    def unpack(self, free: Array, like: Array) -> Array:
+        """Points of the interval."""
+        return (self.low + (self.high - self.low) * np.square(np.sin(free))).reshape(like.shape)
+
+
 class Simplex(Chart):
     """Probabilities along the last axis: a point of the sphere, ``p = s^2 / sum(s^2)``."""
 

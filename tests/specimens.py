@@ -10,8 +10,18 @@ import numpy as np
 from emkit._model import Model
 from emkit._sequences import Sequences
 from emkit.chain import MarkovChain
-from emkit.emissions import Bernoulli, Categorical, Columns, Exponential, Gamma, Multinomial, Poisson
-from emkit.emissions.gaussian import Diagonal, Full, Gaussian, Spherical, Tied
+from emkit.emissions import (
+    Bernoulli,
+    Categorical,
+    Columns,
+    Exponential,
+    Gamma,
+    GaussianMixture,
+    Multinomial,
+    Poisson,
+    StudentT,
+)
+from emkit.emissions.gaussian import SHAPES, Diagonal, Full, Gaussian, Spherical, Tied
 from emkit.mixture import Mixture
 from emkit.normal import MissingNormal
 
@@ -101,6 +111,12 @@ def chains() -> dict[str, Specimen]:
     found["chain-poisson"] = specimen(Poisson(), some(counts), **no)
     found["chain-bernoulli"] = specimen(Bernoulli(), some(binary), **no)
     found["chain-categorical"] = specimen(Categorical(), symbols, **no)
+    heavy = 4.0 * state[:, None] + rng.standard_t(3.0, size=(len(state), 2))
+    found |= {f"chain-student-t-{shape}": specimen(StudentT(shape), heavy) for shape in SHAPES}
+    found |= {f"chain-student-t-{shape}-holes": specimen(StudentT(shape), some(heavy)) for shape in ("full", "tied")}
+    two = numbers + 2.0 * rng.choice([-1, 1], size=(len(state), 1))
+    found |= {f"chain-gaussian-mixture-{shape}": specimen(GaussianMixture(2, shape), two) for shape in SHAPES}
+    found["chain-gaussian-mixture-holes"] = specimen(GaussianMixture(2, "diag"), some(two))
     found["chain-gamma"] = specimen(Gamma(), some(waits + 0.1), any_origin=False)
     trials = np.where(np.isnan(some(counts[:, :1])), np.nan, rng.multinomial(12, np.eye(4)[state] * 0.6 + 0.1))
     found["chain-multinomial"] = specimen(Multinomial(), trials, **no)
@@ -127,8 +143,8 @@ def specimens() -> dict[str, Specimen]:
     found["missing-normal-wishart"] = Specimen(MissingNormal(wishart, 2.0), holes, any_units=False)
     found["missing-normal-float32"] = Specimen(MissingNormal(), holes.astype(np.float32))
     found |= chains()
-    # A mixture of the same laws, of the same rows whatever their order.
-    for name in [name for name in found if name.startswith("chain-")]:
+    # A mixture of the same laws, of the same rows whatever their order; one of mixtures would not be identified.
+    for name in [name for name in found if name.startswith("chain-") and "mixture" not in name]:
         chain = found[name]
         if not any((chain.model.stationary, chain.model.mask is not None)):
             mixture = Mixture(chain.model.law, 3)

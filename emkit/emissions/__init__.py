@@ -7,8 +7,10 @@ from .columns import Columns
 from .exponential import Exponential
 from .gamma import Gamma
 from .gaussian import SHAPES, Gaussian
+from .gaussian_mixture import GaussianMixture
 from .multinomial import Multinomial
 from .poisson import Poisson
+from .student_t import StudentT
 
 __all__ = [
     "LAWS",
@@ -20,8 +22,10 @@ __all__ = [
     "Exponential",
     "Gamma",
     "Gaussian",
+    "GaussianMixture",
     "Multinomial",
     "Poisson",
+    "StudentT",
 ]
 
 # Laws by name; "gaussian" is one of `SHAPES`, by covariance_type.
@@ -33,4 +37,6 @@ LAWS: dict[str, type[Emission]] = {
     "poisson": Poisson,
     "exponential": Exponential,
     "gamma": Gamma,
+    "student-t": StudentT,
+    "gaussian-mixture": GaussianMixture,
 }

@@ -62,9 +62,9 @@ class Gamma(Emission):
     >>> from emkit.emissions import Gamma
     >>> state = np.repeat([0, 1, 0, 1], 100)
     >>> X = np.random.default_rng(0).gamma([2.0, 30.0], [1.0, 0.5], (400, 2))[np.arange(400), state, None]
-    >>> EMHiddenMarkov(2, emission=Gamma(), random_state=0).fit(X).means_.round(1)
-    array([[ 2. ],
-           [15. ]])
+    >>> EMHiddenMarkov(2, emission=Gamma(), random_state=0).fit(X).means_.round(0)
+    array([[ 2.],
+           [15.]])
     """
 
     reg: float = 1e-6

@@ -226,6 +226,29 @@ class Gaussian(Emission):
         out[holes.order] = holes.log_prob(params.means, self.full(params), rows)
         return out
 
+    def distances(self, params: Gaussians, rows: Rows) -> tuple[Array, Array, Array]:
+        """Squared Mahalanobis distances, halves of log-determinants, both (n, k), and numbers (n,) of observed cells.
+
+        The determinants are in the user's units.
+        """
+        n, d = rows.X.shape
+        holes = find_holes(rows)
+        half = 0.5 * np.linalg.slogdet(self.full(params))[1] + rows.log_unit
+        log_prob = self._log_prob(params, rows, rows.X[holes.complete] if holes else rows.X)
+        distance = np.maximum(-2.0 * (log_prob + half) - d * np.log(2.0 * np.pi), 0.0)
+        if not holes:
+            return distance, np.broadcast_to(half, distance.shape), np.full(n, d)
+        distances, halves, n_seen = np.zeros((n, len(half))), np.zeros((n, len(half))), np.zeros(n, np.int64)
+        distances[holes.complete], halves[holes.complete], n_seen[holes.complete] = distance, half, d
+        distances[holes.order], log_determinant = holes.distances(params.means, self.full(params), rows)
+        n_seen[holes.order], log_unit = holes.constants(rows)
+        halves[holes.order] = 0.5 * log_determinant + log_unit[:, None]
+        return distances, halves, n_seen
+
+    @abstractmethod
+    def inflate(self, params: Gaussians, factor: Array) -> Gaussians:
+        """Multiply the covariances, each by its factor (k,); tied: by one."""
+
     def _log_prob(self, params: Gaussians, rows: Rows, X: Array) -> Array:
         out = np.empty((len(X), len(params.means)))
         getattr(kernels, f"log_prob_{self.kernel}")(X, rows.center, rows.scale, *params, out)
@@ -459,6 +482,10 @@ class _Correlated(Gaussian):
         """Scale the rows of the factors."""
         return Gaussians(params.means * scale + center, params.spread * scale[:, None])
 
+    def inflate(self, params: Gaussians, factor: Array) -> Gaussians:
+        """Through the factors."""
+        return params._replace(spread=params.spread * np.sqrt(factor)[..., None, None])
+
     def precisions(self, covariances: Array) -> tuple[Array, Array]:
         """Through the factors."""
         upper = _upper_inverse(_factor(covariances))
@@ -603,6 +630,10 @@ class _Uncorrelated(Gaussian):
 
     def _unit(self, k: int, d: int) -> Array:
         return np.ones(self.shape(k, d))
+
+    def inflate(self, params: Gaussians, factor: Array) -> Gaussians:
+        """The variances."""
+        return params._replace(spread=(params.spread.T * factor).T)
 
     def precisions(self, covariances: Array) -> tuple[Array, Array]:
         """Reciprocals."""
