@@ -274,13 +274,14 @@ class EMHiddenMarkov(EMMixin, ClusterMixin, OneToOneFeatureMixin, TransformerMix
         return array
 
     def _check_rows(self, X: Sequences, *, reset: bool) -> Sequences:
-        law = self._law() if reset else self.emission_
+        learns = reset and not (self.warm_start and hasattr(self, "emission_"))
+        law = self._law() if learns else self.emission_
         try:
             if law.numeric:
                 rows = check_holes(self, X.X, np.nan, reset=reset)
             else:
                 rows = validate_data(self, X.X, reset=reset, dtype=None, ensure_all_finite=False)
-            if reset:
+            if learns:
                 law = self.emission_ = law.learn(rows)
             return X.hold(np.ascontiguousarray(law.read(rows)))
         except ValueError as error:

@@ -6,6 +6,7 @@ import pkgutil
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import emkit
@@ -26,6 +27,16 @@ def test_readme_code_runs(capsys):
     for block in code:
         exec(compile(block, "README.md", "exec"), {})
     assert "converged" in capsys.readouterr().out
+
+
+def test_the_law_of_the_guide_works():
+    guide = (README.parent / "docs" / "extend.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    names: dict = {"__name__": "guide"}
+    exec(compile(code, "extend.md", "exec"), names)
+    X = np.random.default_rng(0).geometric(np.repeat([0.5, 0.02], 200))[:, None].astype(float)
+    model = emkit.EMHiddenMarkov(2, emission=names["Geometric"](), random_state=0).fit(X)
+    np.testing.assert_allclose(np.sort(model.chances_), [0.02, 0.5], rtol=0.2)
 
 
 def test_everything_public_is_documented_with_an_example():
