@@ -97,7 +97,7 @@ class Categorical(Emission):
             row = int(np.argmax(unknown))
             symbol = cells[row].item() if isinstance(cells[row], np.generic) else cells[row]
             raise ValueError(
-                f"X holds {symbol!r} at row {row}, which is not in the alphabet of {len(number)} symbols; "
+                f"X holds {symbol!r} at row {row}, column 0, which is not in the alphabet of {len(number)} symbols; "
                 "handle_unknown='ignore' takes it for missing"
             )
         return codes[:, None]

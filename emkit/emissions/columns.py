@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -89,7 +90,11 @@ class Columns(Emission):
         """Let every law read its columns."""
         read = np.empty(np.shape(X))
         for (law, x), (_, columns) in zip(self._each(X), self.laws, strict=True):
-            read[:, columns] = law.read(x)
+            try:
+                read[:, columns] = law.read(x)
+            except ValueError as error:  # a law counts its own columns
+                named = re.sub(r"column (\d+)", lambda found: f"column {columns[int(found[1])]}", str(error))  # noqa: B023
+                raise type(error)(named) from error
         return read
 
     def prepare(self, X: Array, weight: Array | None) -> Rows:

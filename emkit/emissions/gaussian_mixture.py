@@ -14,6 +14,7 @@ from .._charts import Simplex
 from .._model import Charts, Emission, Rounding
 from .._starts import greedy_seeds, partition, soften
 from ..exceptions import InvalidParameterError
+from ._holes import find_holes
 from .gaussian import SHAPES, Gaussian, Gaussians
 
 Array = NDArray[Any]
@@ -121,6 +122,8 @@ class GaussianMixture(Emission):
         """Sums for given responsibilities (n, k), weights included, shared out among the Gaussians."""
         if params is None:
             return self._summed(None, rows, self._seeded(rows, resp))
+        if find_holes(rows):  # a row without any observed cell says nothing
+            resp = np.where(np.isnan(rows.X).all(axis=1)[:, None], 0.0, resp)
         return self._summed(params.normal, rows, self._shared(params, rows, resp))
 
     def _shared(self, params: Mixtures, rows: Rows, resp: Array) -> Array:

@@ -62,4 +62,5 @@ class Poisson(Independent):
 
     def cdf(self, params: Rates, column: int, x: Array) -> Array:
         """Distribution function (len(x), k) of one column."""
-        return np.asarray(pdtr(np.floor(x)[:, None], params.lambdas[:, column]))
+        counts = np.floor(x)[:, None]
+        return np.where(counts < 0.0, 0.0, pdtr(np.maximum(counts, 0.0), params.lambdas[:, column]))
