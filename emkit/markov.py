@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -567,9 +568,9 @@ class EMHiddenMarkov(EMMixin, ClusterMixin, OneToOneFeatureMixin, TransformerMix
             ahead[step] = state = state @ self.transmat_
         law, params = self.emission_, self._recall().law
         told = Bunch(state_proba=ahead)
-        if _defines(law, "mean"):
+        with suppress(NotImplementedError):  # the law has none
             told.mean = ahead @ law.mean(params)
-        if _defines(law, "cdf"):
+        with suppress(NotImplementedError):
             told.quantiles = np.stack(
                 [_quantiles(law, params, column, ahead, levels) for column in range(self.n_features_in_)], axis=-1
             )
@@ -677,10 +678,6 @@ class EMHiddenMarkov(EMMixin, ClusterMixin, OneToOneFeatureMixin, TransformerMix
             raise AttributeError("covars_ exists after fit with emission='gaussian'")
         covariances: Array = self.covariances_
         return covariances
-
-
-def _defines(law: Emission, name: str) -> bool:
-    return getattr(type(law), name) is not getattr(Emission, name)
 
 
 def _quantiles(law: Emission, params: Any, column: int, weights: Array, levels: Array) -> Array:

@@ -346,7 +346,7 @@ def test_words_and_symbols():  # E10: hl#74
     assert model.categories_.tolist() == ["cat", "dog", "ran", "sat", "the"]
     np.testing.assert_allclose(model.emissionprob_.sum(axis=1), 1.0)
     assert model.predict(words[:6]).tolist()[:3] == model.predict(words[:6]).tolist()[3:]
-    with pytest.raises(ValueError, match=r"'cow' at row 1, which is not in the alphabet"):
+    with pytest.raises(ValueError, match=r"'cow' at row 1, column 0, which is not in the alphabet"):
         model.predict([["the"], ["cow"]])
     lenient = EMHiddenMarkov(3, emission=Categorical(handle_unknown="ignore"), random_state=0).fit(words)
     assert len(lenient.predict([["the"], ["cow"]])) == 2

@@ -123,7 +123,7 @@ class GaussianMixture(Emission):
         if params is None:
             return self._summed(None, rows, self._seeded(rows, resp))
         if find_holes(rows):  # a row without any observed cell says nothing
-            resp = np.where(np.isnan(rows.X).all(axis=1)[:, None], 0.0, resp)
+            resp = np.where(np.asarray(np.isnan(rows.X).all(axis=1))[:, None], 0.0, resp)
         return self._summed(params.normal, rows, self._shared(params, rows, resp))
 
     def _shared(self, params: Mixtures, rows: Rows, resp: Array) -> Array:
