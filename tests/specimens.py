@@ -10,7 +10,17 @@ import numpy as np
 from emkit._model import Model
 from emkit._sequences import Sequences
 from emkit.chain import MarkovChain
-from emkit.emissions import Bernoulli, Categorical, Columns, Exponential, Poisson
+from emkit.emissions import (
+    Bernoulli,
+    Categorical,
+    Columns,
+    Exponential,
+    Gamma,
+    MixedGaussian,
+    Multinomial,
+    Poisson,
+    StudentT,
+)
 from emkit.emissions.gaussian import Diagonal, Full, Gaussian, Spherical, Tied
 from emkit.mixture import Mixture
 from emkit.normal import MissingNormal
@@ -102,6 +112,13 @@ def chains() -> dict[str, Specimen]:
     found["chain-bernoulli"] = specimen(Bernoulli(), some(binary), **no)
     found["chain-categorical"] = specimen(Categorical(), symbols, **no)
     found["chain-exponential"] = specimen(Exponential(), some(waits), any_origin=False)
+    found["chain-gamma"] = specimen(Gamma(), some(rng.gamma(3.0, waits)), any_origin=False)
+    whole = counts.copy()
+    whole[5] = np.nan
+    found["chain-multinomial"] = specimen(Multinomial(), whole, **no)
+    found["chain-student-t"] = specimen(StudentT(), some(numbers + rng.standard_t(3, numbers.shape)))
+    parts = 5.0 * numbers + rng.choice([-4.0, 4.0], size=(len(numbers), 1))  # far enough apart for one clear optimum
+    found["chain-gaussian-mixture"] = specimen(MixedGaussian(2, "diag"), some(parts))
     law = Columns([("gaussian", [0, 1]), ("poisson", [2, 3])])
     found["chain-columns"] = specimen(law, some(np.column_stack([numbers, counts])), **no)
     return found

@@ -66,7 +66,12 @@ def cut(model, data, units):
 
 
 def location(params):
-    return params.law[0] if hasattr(params, "law") else params.mean
+    if not hasattr(params, "law"):
+        return params.mean
+    law = params.law
+    for inner in ("normal", "parts"):  # a law made of normal ones
+        law = getattr(law, inner, law)
+    return law.shapes * law.scales if hasattr(law, "shapes") else law[0]
 
 
 def tolerance(name):

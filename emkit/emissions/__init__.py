@@ -5,8 +5,12 @@ from .bernoulli import Bernoulli
 from .categorical import Categorical
 from .columns import Columns
 from .exponential import Exponential
+from .gamma import Gamma
 from .gaussian import SHAPES, Gaussian
+from .mixed_gaussian import MixedGaussian
+from .multinomial import Multinomial
 from .poisson import Poisson
+from .student_t import StudentT
 
 __all__ = [
     "LAWS",
@@ -16,8 +20,12 @@ __all__ = [
     "Columns",
     "Emission",
     "Exponential",
+    "Gamma",
     "Gaussian",
+    "MixedGaussian",
+    "Multinomial",
     "Poisson",
+    "StudentT",
 ]
 
 # Laws by name; "gaussian" is one of `SHAPES`, by covariance_type.
@@ -25,6 +33,10 @@ LAWS: dict[str, type[Emission]] = {
     "gaussian": SHAPES["full"],
     "categorical": Categorical,
     "bernoulli": Bernoulli,
+    "multinomial": Multinomial,
     "poisson": Poisson,
     "exponential": Exponential,
+    "gamma": Gamma,
+    "student-t": StudentT,
+    "gaussian-mixture": MixedGaussian,
 }

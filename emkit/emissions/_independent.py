@@ -49,20 +49,16 @@ class Independent(Emission):
     def read(self, X: Any) -> Array:
         """Floats, NaN where missing; name the first cell that cannot be an observation."""
         x = np.asarray(X, dtype=np.float64)
-        wrong, remedy = self._fault(x)
-        if wrong.any():
-            row, column = (int(i) for i in np.argwhere(wrong)[0])
-            raise ValueError(f"X is {x[row, column]:g} at row {row}, column {column}; {remedy}")
-        return x
+        return refuse(x, *self._fault(x))
 
     def log_prob(self, params: Any, rows: Rows) -> Array:
         """Log-density (n, k) of the observed cells of every row."""
-        x, observed = _split(rows.X)
+        x, observed = split(rows.X)
         return self._log_density(np.clip(params[0], self.least, self.most), x, observed)
 
     def summarize(self, params: Any, rows: Rows, resp: Array) -> Sums:
         """Weighted counts and totals of the observed cells."""
-        x, observed = _split(rows.X)
+        x, observed = split(rows.X)
         totals = resp.T @ x
         if observed is None:
             return Sums(0.0, np.repeat(resp.sum(axis=0)[:, None], x.shape[1], axis=1), totals)
@@ -88,9 +84,17 @@ class Independent(Emission):
         return np.asarray(params[0])
 
 
-def _split(X: Array) -> tuple[Array, Array | None]:
-    """Cells, 0 where missing, and which are observed (as numbers); None if all are."""
+def split(X: Array, instead: float = 0.0) -> tuple[Array, Array | None]:
+    """Cells, ``instead`` where missing, and which are observed (as numbers); None if all are."""
     holes = np.isnan(X)
     if not holes.any():
         return X, None
-    return np.where(holes, 0.0, X), (~holes).astype(np.float64)
+    return np.where(holes, instead, X), (~holes).astype(np.float64)
+
+
+def refuse(x: Array, wrong: Array, remedy: str) -> Array:
+    """Give ``x`` (n, d) back unless some cell is ``wrong``."""
+    if wrong.any():
+        row, column = (int(i) for i in np.argwhere(wrong)[0])
+        raise ValueError(f"X is {x[row, column]:g} at row {row}, column {column}; {remedy}")
+    return x
