@@ -47,7 +47,8 @@ class EMHiddenMarkov(EMMixin, ClusterMixin, OneToOneFeatureMixin, TransformerMix
     ----------
     n_states : int, default=2
         Number of hidden states.
-    emission : {"gaussian", "categorical", "bernoulli", "poisson", "exponential"} or Emission, default="gaussian"
+    emission : {"gaussian", "categorical", "bernoulli", "multinomial", "poisson", "exponential", "gamma", "student-t", \
+            "gaussian-mixture"} or Emission, default="gaussian"
         Law of the rows of each state; see `emkit.emissions`.
     covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
         Shape of the covariances of ``emission="gaussian"``.

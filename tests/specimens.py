@@ -16,7 +16,7 @@ from emkit.emissions import (
     Columns,
     Exponential,
     Gamma,
-    GaussianMixture,
+    MixedGaussian,
     Multinomial,
     Poisson,
     StudentT,
@@ -115,8 +115,8 @@ def chains() -> dict[str, Specimen]:
     found["chain-student-t-tied"] = specimen(StudentT("tied"), heavy)
     found["chain-student-t-full-holes"] = specimen(StudentT(), some(heavy))
     two = numbers + 2.0 * rng.choice([-1, 1], size=(len(state), 1))
-    found["chain-gaussian-mixture-full"] = specimen(GaussianMixture(2), two)
-    found["chain-gaussian-mixture-holes"] = specimen(GaussianMixture(2, "diag"), some(two))
+    found["chain-gaussian-mixture-full"] = specimen(MixedGaussian(2), two)
+    found["chain-gaussian-mixture-holes"] = specimen(MixedGaussian(2, "diag"), some(two))
     found["chain-gamma"] = specimen(Gamma(), some(waits + 0.1), any_origin=False)
     trials = np.where(np.isnan(some(counts[:, :1])), np.nan, rng.multinomial(12, np.eye(4)[state] * 0.6 + 0.1))
     found["chain-multinomial"] = specimen(Multinomial(), trials, **no)

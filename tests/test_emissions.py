@@ -25,7 +25,7 @@ from emkit.emissions import (
     Columns,
     Exponential,
     Gamma,
-    GaussianMixture,
+    MixedGaussian,
     Multinomial,
     Poisson,
     StudentT,
@@ -95,8 +95,8 @@ def normal_and_count(a, j, x):
 def student(tied):
     def log_density(a, j, x):
         seen = ~np.isnan(x)
-        scatter = matrix(a["scatters_"], j, len(x), tied)[np.ix_(seen, seen)]
-        return reference.multivariate_t(a["locations_"][j][seen], scatter, a["dof_"][j]).logpdf(x[seen])
+        scatter = matrix(a["scales_"], j, len(x), tied)[np.ix_(seen, seen)]
+        return reference.multivariate_t(a["means_"][j][seen], scatter, a["dofs_"][j]).logpdf(x[seen])
 
     return log_density
 
@@ -143,16 +143,14 @@ def cases():
         found[f"student-t-{shape}"] = Case(StudentT(shape), some(rng, normal), student(tied), one_step=False)
     found["student-t-complete"] = Case(StudentT(), normal, student(False), one_step=False)
     for shape in ("full", "diag", "spherical"):
-        found[f"gaussian-mixture-{shape}"] = Case(GaussianMixture(2, shape), some(rng, normal), mixed, one_step=False)
+        found[f"gaussian-mixture-{shape}"] = Case(MixedGaussian(2, shape), some(rng, normal), mixed, one_step=False)
     density = by_column(lambda a, j, c, x: reference.poisson.logpmf(x, a["lambdas_"][j, c]))
     found["poisson"] = Case(Poisson(), some(rng, counts), density)
     density = by_column(lambda a, j, c, x: reference.bernoulli.logpmf(x, a["probs_"][j, c]))
     found["bernoulli"] = Case(Bernoulli(), some(rng, binary), density)
     density = by_column(lambda a, j, c, x: reference.expon.logpdf(x, scale=a["scales_"][j, c]))
     found["exponential"] = Case(Exponential(), some(rng, positive), density)
-    density = by_column(
-        lambda a, j, c, x: reference.gamma.logpdf(x, a["shapes_"][j, c], scale=(a["means_"] / a["shapes_"])[j, c])
-    )
+    density = by_column(lambda a, j, c, x: reference.gamma.logpdf(x, a["shapes_"][j, c], scale=a["scales_"][j, c]))
     found["gamma"] = Case(Gamma(), some(rng, positive), density)
     found["multinomial"] = Case(Multinomial(4), trials, all_completions, one_step=False)
     found["multinomial-own-trials"] = Case(
@@ -529,8 +527,8 @@ def test_what_cannot_be_observed_is_named(law, X, message):
     "make",
     [
         lambda: StudentT("round"),
-        lambda: GaussianMixture(2, "round"),
-        lambda: GaussianMixture(0),
+        lambda: MixedGaussian(2, "round"),
+        lambda: MixedGaussian(0),
         lambda: Multinomial(-1),
     ],
 )
@@ -561,3 +559,14 @@ def test_outliers_pull_a_student_less():
             params = m_step(law, params, rows, np.ones((205, 1)))
         ends.append(law.mean(law.restore(params, rows))[0])
     assert np.abs(ends[1]).max() < 0.2 < np.abs(ends[0]).max()
+
+
+def test_heavy_tails_are_told_from_light_ones():
+    law, rng = StudentT(), np.random.default_rng(5)
+    for truth in (3.0, 8.0):
+        rows = law.prepare(rng.standard_t(truth, size=(20_000, 1)), None)
+        resp = np.ones((len(rows.X), 1))
+        params = law.start(rows, resp)
+        for _ in range(200):
+            params = m_step(law, params, rows, resp)
+        np.testing.assert_allclose(params.dofs, truth, rtol=0.15)

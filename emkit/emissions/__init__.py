@@ -7,7 +7,7 @@ from .columns import Columns
 from .exponential import Exponential
 from .gamma import Gamma
 from .gaussian import SHAPES, Gaussian
-from .gaussian_mixture import GaussianMixture
+from .mixed_gaussian import MixedGaussian
 from .multinomial import Multinomial
 from .poisson import Poisson
 from .student_t import StudentT
@@ -22,7 +22,7 @@ __all__ = [
     "Exponential",
     "Gamma",
     "Gaussian",
-    "GaussianMixture",
+    "MixedGaussian",
     "Multinomial",
     "Poisson",
     "StudentT",
@@ -38,5 +38,5 @@ LAWS: dict[str, type[Emission]] = {
     "exponential": Exponential,
     "gamma": Gamma,
     "student-t": StudentT,
-    "gaussian-mixture": GaussianMixture,
+    "gaussian-mixture": MixedGaussian,
 }

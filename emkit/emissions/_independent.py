@@ -49,17 +49,16 @@ class Independent(Emission):
     def read(self, X: Any) -> Array:
         """Floats, NaN where missing; name the first cell that cannot be an observation."""
         x = np.asarray(X, dtype=np.float64)
-        refuse(x, *self._fault(x))
-        return x
+        return refuse(x, *self._fault(x))
 
     def log_prob(self, params: Any, rows: Rows) -> Array:
         """Log-density (n, k) of the observed cells of every row."""
-        x, observed = known(rows.X)
+        x, observed = split(rows.X)
         return self._log_density(np.clip(params[0], self.least, self.most), x, observed)
 
     def summarize(self, params: Any, rows: Rows, resp: Array) -> Sums:
         """Weighted counts and totals of the observed cells."""
-        x, observed = known(rows.X)
+        x, observed = split(rows.X)
         totals = resp.T @ x
         if observed is None:
             return Sums(0.0, np.repeat(resp.sum(axis=0)[:, None], x.shape[1], axis=1), totals)
@@ -89,24 +88,25 @@ class Independent(Emission):
         return np.asarray(params[0])
 
 
-def refuse(X: Array, wrong: Array, remedy: str) -> None:
-    """Raise for the first wrong cell, if there is one; ``wrong`` (n, d) bool."""
-    if wrong.any():
-        row, column = (int(i) for i in np.argwhere(wrong)[0])
-        raise ValueError(f"X is {X[row, column]:g} at row {row}, column {column}; {remedy}")
-
-
-def known(X: Array) -> tuple[Array, Array | None]:
-    """Cells, 0 where missing, and which are observed (as numbers); None if all are."""
+def split(X: Array, instead: float = 0.0) -> tuple[Array, Array | None]:
+    """Cells, ``instead`` where missing, and which are observed (as numbers); None if all are."""
     holes = np.isnan(X)
     if not holes.any():
         return X, None
-    return np.where(holes, 0.0, X), (~holes).astype(np.float64)
+    return np.where(holes, instead, X), (~holes).astype(np.float64)
+
+
+def refuse(x: Array, wrong: Array, remedy: str) -> Array:
+    """Give ``x`` (n, d) back unless some cell is ``wrong``."""
+    if wrong.any():
+        row, column = (int(i) for i in np.argwhere(wrong)[0])
+        raise ValueError(f"X is {x[row, column]:g} at row {row}, column {column}; {remedy}")
+    return x
 
 
 def centred(values: Array, weight: Array | None) -> Array:
     """Deviations from the mean of each column, 0 where missing."""
-    x, observed = known(values)
+    x, observed = split(values)
     w = np.ones(len(x)) if weight is None else weight
     count = w.sum() if observed is None else np.maximum(w @ observed, _EMPTY)
     deviations = x - (w @ x) / count
@@ -117,7 +117,7 @@ def unit_mean(X: Array, weight: Array | None) -> Array:
     """Mean of the observed cells of each column, all positive; the largest is taken out, lest the sum overflow."""
     largest = np.fmax.reduce(X, axis=0, initial=-np.inf)
     largest = np.where(np.isfinite(largest), largest, 1.0)
-    x, observed = known(X / largest)
+    x, observed = split(X / largest)
     w = np.ones(len(x)) if weight is None else weight
     mean = (w @ x) / (w.sum() if observed is None else np.maximum(w @ observed, _EMPTY))
     return np.asarray(largest * np.where(mean > 0.0, mean, 1.0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from .._blocks import Rows
 from .._charts import Positive
 from .._model import Charts, Emission
 from ._digamma import shape_from_gap, stirling
-from ._independent import centred, known, refuse, unit_mean
+from ._independent import centred, refuse, split, unit_mean
 
 Array = NDArray[Any]
 
@@ -42,8 +43,8 @@ class Sums(NamedTuple):
 class Gamma(Emission):
     """Positive numbers with a gamma law, independent from column to column given the component.
 
-    The fitted attributes are ``means_`` and ``shapes_``, (k, d) both: the variance is ``means_**2 / shapes_``. The
-    M-step has the mean in closed form, and the shape by Newton's method.
+    The fitted attributes are ``shapes_`` and ``scales_``, (k, d) both; the mean is their product. The M-step has the
+    mean in closed form, and the shape by Newton's method.
 
     Parameters
     ----------
@@ -62,9 +63,9 @@ class Gamma(Emission):
     >>> from emkit.emissions import Gamma
     >>> state = np.repeat([0, 1, 0, 1], 100)
     >>> X = np.random.default_rng(0).gamma([2.0, 30.0], [1.0, 0.5], (400, 2))[np.arange(400), state, None]
-    >>> EMHiddenMarkov(2, emission=Gamma(), random_state=0).fit(X).means_.round(0)
+    >>> EMHiddenMarkov(2, emission=Gamma(), random_state=0).fit(X).shapes_.round(0)
     array([[ 2.],
-           [15.]])
+           [30.]])
     """
 
     reg: float = 1e-6
@@ -77,8 +78,7 @@ class Gamma(Emission):
     def read(self, X: Any) -> Array:
         """Floats, NaN where missing; name the first cell that cannot be an observation."""
         x = np.asarray(X, dtype=np.float64)
-        refuse(x, (x <= 0.0) | np.isinf(x), "a gamma law has positive, finite numbers: shift or drop the others")
-        return x
+        return refuse(x, (x <= 0.0) | np.isinf(x), "a gamma law is of positive, finite numbers")
 
     def prepare(self, X: Array, weight: Array | None) -> Rows:
         """Find the mean of each column: its unit."""
@@ -91,7 +91,7 @@ class Gamma(Emission):
     def log_prob(self, params: Gammas, rows: Rows) -> Array:
         """Log-density (n, k) of the observed cells of every row."""
         means, shapes = params
-        z, logs, observed = _split(rows)
+        z, logs, observed = _with_logs(rows)
         out = np.ascontiguousarray(logs @ shapes.T)
         out -= z @ (shapes / means).T
         constants = stirling(shapes) + shapes * (1.0 - np.log(means)) - np.log(rows.scale)
@@ -101,7 +101,7 @@ class Gamma(Emission):
 
     def summarize(self, params: Gammas | None, rows: Rows, resp: Array) -> Sums:
         """Weighted counts, totals and totals of logarithms of the observed cells."""
-        z, logs, observed = _split(rows)
+        z, logs, observed = _with_logs(rows)
         counts = np.repeat(resp.sum(axis=0)[:, None], z.shape[1], axis=1) if observed is None else resp.T @ observed
         return Sums(0.0, counts, resp.T @ z, resp.T @ logs)
 
@@ -150,8 +150,17 @@ class Gamma(Emission):
         shapes, means = params.shapes[:, column], params.means[:, column]
         return np.asarray(gammainc(shapes, np.maximum(x, 0.0)[:, None] * (shapes / means)))
 
+    def publish(self, params: Gammas) -> dict[str, Array]:
+        """Shapes and scales."""
+        return {"shapes_": params.shapes, "scales_": params.means / params.shapes}
 
-def _split(rows: Rows) -> tuple[Array, Array, Array | None]:
+    def recall(self, attributes: Mapping[str, Array], like: Gammas) -> Gammas:
+        """Parameters from fitted attributes."""
+        shapes, scales = (np.asarray(attributes[name], dtype=np.float64) for name in ("shapes_", "scales_"))
+        return Gammas(shapes * scales, shapes)
+
+
+def _with_logs(rows: Rows) -> tuple[Array, Array, Array | None]:
     """Cells and their logarithms, both 0 where missing, and which are observed."""
-    z, observed = known(rows.X / rows.scale)
+    z, observed = split(rows.X / rows.scale)
     return z, np.log(z, out=np.zeros_like(z), where=z > 0.0), observed

@@ -13,7 +13,7 @@ from .._blocks import Rows
 from .._charts import Simplex
 from .._model import Charts, Emission
 from ..exceptions import InvalidParameterError
-from ._independent import centred, known, refuse
+from ._independent import centred, refuse, split
 
 Array = NDArray[Any]
 
@@ -84,7 +84,7 @@ class Multinomial(Emission):
             if len(wrong):
                 raise ValueError(
                     f"X misses some counts of row {wrong[0]}, so how many trials it had is not known; give n_trials, "
-                    "or make the whole row NaN"
+                    "or make the whole row missing"
                 )
             return x
         wrong = np.flatnonzero(~all_ & ((total > self.n_trials) | ~some & (total != self.n_trials)))
@@ -98,7 +98,7 @@ class Multinomial(Emission):
     def log_prob(self, params: Tables, rows: Rows) -> Array:
         """Log-probability (n, k) of the observed counts of every row."""
         probs = np.maximum(params.emissionprob, _LEAST)
-        x, observed = known(rows.X)
+        x, observed = split(rows.X)
         out = np.ascontiguousarray(x @ np.log(probs).T)
         total = x.sum(axis=1)
         constant = -gammaln(x + 1.0).sum(axis=1)
@@ -118,7 +118,7 @@ class Multinomial(Emission):
 
     def summarize(self, params: Tables | None, rows: Rows, resp: Array) -> Sums:
         """Weighted totals, those of missing cells as expected."""
-        x, observed = known(rows.X)
+        x, observed = split(rows.X)
         totals = resp.T @ x
         if observed is not None and self.n_trials is not None:
             d = x.shape[1]
@@ -169,7 +169,7 @@ class Multinomial(Emission):
     def fill(self, params: Tables, rows: Rows, resp: Array) -> Array:
         """Missing counts as expected."""
         out = super().fill(params, rows, resp)
-        x, observed = known(rows.X)
+        x, observed = split(rows.X)
         if observed is not None and self.n_trials is not None:
             probs = np.maximum(params.emissionprob, _LEAST)
             shared = (resp / _unseen(probs, observed)) @ probs * self._left(x, observed)[:, None]

@@ -38,7 +38,7 @@ class Students(NamedTuple):
     """Parameters of ``k`` components."""
 
     normal: Gaussians  # locations and scatter matrices, in the form of the shape
-    dof: Array  # (k,)
+    dofs: Array  # (k,)
 
 
 class Sums(NamedTuple):
@@ -54,9 +54,10 @@ class Sums(NamedTuple):
 class StudentT(Emission):
     """Gaussian with heavy tails, whose outliers pull less; degrees of freedom are estimated for each component.
 
-    The fitted attributes are ``locations_`` (k, d), ``scatters_`` in scikit-learn's form for the shape, and ``dof_``
-    (k,). The mean is the location where ``dof > 1``, the covariance ``dof / (dof - 2)`` times the scatter where ``dof >
-    2``. Missing cells are marginalised: the observed ones have a Student-t law with the same degrees of freedom.
+    The fitted attributes are ``means_`` (k, d), the locations, ``scales_``, matrices in scikit-learn's form of
+    covariances, and ``dofs_`` (k,). The mean exists where ``dofs_ > 1``; the covariance, where ``dofs_ > 2``, is ``dofs_
+    / (dofs_ - 2)`` times the scale. Missing cells are marginalised: the observed ones have a Student-t law with the same
+    degrees of freedom.
 
     Parameters
     ----------
@@ -79,10 +80,10 @@ class StudentT(Emission):
     >>> noise = np.random.default_rng(0).standard_t(3, (600, 1))
     >>> X = noise + np.repeat([0.0, 20.0, 0.0], 200)[:, None]
     >>> model = EMHiddenMarkov(2, emission=StudentT(), random_state=0).fit(X)
-    >>> model.locations_.round(0) + 0.0
+    >>> model.means_.round(0) + 0.0
     array([[ 0.],
            [20.]])
-    >>> bool((model.dof_ < 6).all())
+    >>> bool((model.dofs_ < 6).all())
     True
     """
 
@@ -103,7 +104,7 @@ class StudentT(Emission):
     @property
     def charts(self) -> Charts:
         """Those of the Gaussian; degrees of freedom between their bounds."""
-        return {"normal": self._normal.charts, "dof": Bounded(_LEAST, _MOST)}
+        return {"normal": self._normal.charts, "dofs": Bounded(_LEAST, _MOST)}
 
     def prepare(self, X: Array, weight: Array | None) -> Rows:
         """Find the centre and scale of the data."""
@@ -119,7 +120,7 @@ class StudentT(Emission):
 
     def log_prob(self, params: Students, rows: Rows) -> Array:
         """Log-density (n, k) of the observed cells of every row."""
-        dof = params.dof
+        dof = params.dofs
         distance, half_log_determinant, p = self._normal.distances(params.normal, rows)
         half = 0.5 * (dof + p[:, None])
         out = gammaln(half) - gammaln(0.5 * dof) - 0.5 * p[:, None] * np.log(np.pi * dof) - half_log_determinant
@@ -131,7 +132,7 @@ class StudentT(Emission):
         if params is None:
             blank = self._normal.blank(resp.shape[1], rows.X.shape[1])
             params = Students(blank, np.full(resp.shape[1], _START))
-        dof = params.dof
+        dof = params.dofs
         distance, _, p = self._normal.distances(params.normal, rows)
         resp = np.where(p[:, None] > 0, resp, 0.0)  # a row without any observed cell says nothing
         pull = (dof + p[:, None]) / (dof + distance)
@@ -150,7 +151,7 @@ class StudentT(Emission):
         normal = self._normal.inflate(self._normal.maximize(stats.normal, params.normal), share)
         gap = np.where(seen, -1.0 - stats.heights / some, 1.0)
         dof = np.clip(2.0 * shape_from_gap(np.maximum(gap, 0.5 / _MOST)), _LEAST, _MOST)
-        return Students(normal, np.where(seen, dof, params.dof))
+        return Students(normal, np.where(seen, dof, params.dofs))
 
     def start(self, rows: Rows, resp: Array) -> Students:
         """The Gaussian's, with moderate tails."""
@@ -175,7 +176,7 @@ class StudentT(Emission):
 
     def take(self, params: Students, order: Array) -> Students:
         """Components in another order."""
-        return Students(self._normal.take(params.normal, order), params.dof[order])
+        return Students(self._normal.take(params.normal, order), params.dofs[order])
 
     def order(self, params: Students) -> Array:
         """By their locations, the first column first."""
@@ -183,7 +184,7 @@ class StudentT(Emission):
 
     def profile(self, params: Students) -> Array:
         """The Gaussian's, and the reciprocals of the degrees of freedom."""
-        return np.column_stack([self._normal.profile(params.normal), 1.0 / params.dof])
+        return np.column_stack([self._normal.profile(params.normal), 1.0 / params.dofs])
 
     def degenerate(self, params: Students, stats: Sums) -> str | None:
         """Name a component whose scatter has collapsed."""
@@ -191,7 +192,7 @@ class StudentT(Emission):
 
     def n_parameters(self, params: Students) -> int:
         """The Gaussian's, and the degrees of freedom."""
-        return self._normal.n_parameters(params.normal) + len(params.dof)
+        return self._normal.n_parameters(params.normal) + len(params.dofs)
 
     def features(self, rows: Rows) -> Array:
         """Standardised columns."""
@@ -202,7 +203,7 @@ class StudentT(Emission):
 
     def sample(self, params: Students, labels: Array, rng: np.random.Generator) -> Array:
         """Draw from the component that each label names."""
-        dof = params.dof[labels, None]
+        dof = params.dofs[labels, None]
         noise = self._normal.noise(params.normal, labels, rng)
         return np.asarray(params.normal.means[labels] + noise / np.sqrt(rng.chisquare(dof) / dof))
 
@@ -213,7 +214,7 @@ class StudentT(Emission):
     def cdf(self, params: Students, column: int, x: Array) -> Array:
         """Distribution function (len(x), k) of one column."""
         deviations = np.sqrt(self._normal.full(params.normal)[:, column, column])
-        return np.asarray(stdtr(params.dof, (x[:, None] - params.normal.means[:, column]) / deviations))
+        return np.asarray(stdtr(params.dofs, (x[:, None] - params.normal.means[:, column]) / deviations))
 
     def fill(self, params: Students, rows: Rows, resp: Array) -> Array:
         """Missing cells as a Gaussian would fill them: the conditional location is the same."""
@@ -222,9 +223,9 @@ class StudentT(Emission):
     def publish(self, params: Students) -> dict[str, Array]:
         """Locations, scatter matrices and degrees of freedom."""
         scatters = self._normal.covariances(params.normal)
-        return {"locations_": params.normal.means, "scatters_": scatters, "dof_": params.dof}
+        return {"means_": params.normal.means, "scales_": scatters, "dofs_": params.dofs}
 
     def recall(self, attributes: Mapping[str, Array], like: Students) -> Students:
         """Parameters from fitted attributes."""
-        normal = self._normal.from_covariances(np.asarray(attributes["locations_"]), attributes["scatters_"])
-        return Students(normal, np.asarray(attributes["dof_"], dtype=np.float64))
+        normal = self._normal.from_covariances(np.asarray(attributes["means_"]), attributes["scales_"])
+        return Students(normal, np.asarray(attributes["dofs_"], dtype=np.float64))
