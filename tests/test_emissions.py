@@ -308,7 +308,7 @@ def test_no_parameters_nearby_are_better(name):
     law, rows, resp, params = begin(name)
     params = m_step(law, params, rows, resp)
     if not CASES[name].one_step:  # only the end of the climb is a maximum
-        for _ in range(2000):
+        for _ in range(600):
             params = m_step(law, params, rows, resp)
     best, free = q(law, params, rows, resp), pack(params, law.charts)
     rng = np.random.default_rng(1)

@@ -340,6 +340,15 @@ def test_missing_cells_are_welcome(shape):  # E12, E13: hl#327, pg#1139
         EMHiddenMarkov().fit(np.c_[X[:, :1], np.full(300, np.nan)])
 
 
+@pytest.mark.parametrize("emission", ["multinomial", Columns([("categorical", [0]), ("poisson", [1])])])
+def test_a_forecast_tells_what_the_law_can_say(emission):
+    X = np.random.default_rng(0).integers(0, 4, size=(60, 2))
+    told = EMHiddenMarkov(2, emission=emission, random_state=0, n_init=1).fit(X).forecast(X, 3)
+    assert told.state_proba.shape == (3, 2)
+    assert "quantiles" not in told
+    assert ("mean" in told) == (emission == "multinomial")
+
+
 def test_words_and_symbols():  # E10: hl#74
     words = np.array([["the"], ["cat"], ["sat"], ["the"], ["dog"], ["ran"]] * 10)
     model = EMHiddenMarkov(3, emission="categorical", random_state=0).fit(words)

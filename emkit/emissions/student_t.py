@@ -55,9 +55,8 @@ class StudentT(Emission):
     """Gaussian with heavy tails, whose outliers pull less; degrees of freedom are estimated for each component.
 
     The fitted attributes are ``means_`` (k, d), the locations, ``scales_``, matrices in scikit-learn's form of
-    covariances, and ``dofs_`` (k,). The mean exists where ``dofs_ > 1``; the covariance, where ``dofs_ > 2``, is ``dofs_
-    / (dofs_ - 2)`` times the scale. Missing cells are marginalised: the observed ones have a Student-t law with the same
-    degrees of freedom.
+    covariances, and ``dofs_`` (k,). The covariance, where ``dofs_ > 2``, is ``dofs_ / (dofs_ - 2)`` times the scale.
+    Missing cells are marginalised: the observed ones have a Student-t law with the same degrees of freedom.
 
     Parameters
     ----------
