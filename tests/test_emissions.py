@@ -570,3 +570,13 @@ def test_heavy_tails_are_told_from_light_ones():
         for _ in range(200):
             params = m_step(law, params, rows, resp)
         np.testing.assert_allclose(params.dofs, truth, rtol=0.15)
+
+
+def test_a_gamma_that_collapses_onto_equal_numbers_says_so():
+    law, X = Gamma(), np.concatenate([np.random.default_rng(6).gamma(2.0, size=200), np.full(20, 7.0)])[:, None]
+    rows, resp = law.prepare(X, None), np.repeat(np.eye(2), [200, 20], axis=0)
+    params = law.start(rows, resp)
+    for _ in range(2):
+        params = m_step(law, params, rows, resp)
+    reason = law.degenerate(params, law.summarize(params, rows, resp))
+    assert "component 1 has collapsed onto 20 numbers of column 0" in reason

@@ -120,6 +120,17 @@ class Gamma(Emission):
         """Logarithms that are a little smaller."""
         return Sums(-self.reg * float(params.shapes.sum()), 0.0, 0.0, -self.reg)
 
+    def degenerate(self, params: Gammas, stats: Sums) -> str | None:
+        """Name a component that holds equal numbers: its shape measures the prior, not the data."""
+        collapsed = np.argwhere(2.0 * self.reg * params.shapes > 0.5 * stats.counts)
+        if not len(collapsed):
+            return None
+        k, column = (int(i) for i in collapsed[0])
+        return (
+            f"component {k} has collapsed onto {stats.counts[k, column]:.4g} numbers of column {column} that hardly "
+            "differ: its likelihood measures reg, not the data; use fewer components or a larger reg"
+        )
+
     def standardize(self, params: Gammas, rows: Rows) -> Gammas:
         """From the user's units."""
         return params._replace(means=params.means / rows.scale)

@@ -121,9 +121,10 @@ class StudentT(Emission):
         """Log-density (n, k) of the observed cells of every row."""
         dof = params.dofs
         distance, half_log_determinant, p = self._normal.distances(params.normal, rows)
-        half = 0.5 * (dof + p[:, None])
-        out = gammaln(half) - gammaln(0.5 * dof) - 0.5 * p[:, None] * np.log(np.pi * dof) - half_log_determinant
-        out -= half * np.log1p(distance / dof)
+        cells = np.arange(rows.X.shape[1] + 1)[:, None]  # so many may be observed
+        constant = gammaln(0.5 * (dof + cells)) - gammaln(0.5 * dof) - 0.5 * cells * np.log(np.pi * dof)
+        out = constant[p] - half_log_determinant
+        out -= 0.5 * (dof + p[:, None]) * np.log1p(distance / dof)
         return np.ascontiguousarray(out)
 
     def summarize(self, params: Students | None, rows: Rows, resp: Array) -> Sums:
@@ -135,7 +136,8 @@ class StudentT(Emission):
         distance, _, p = self._normal.distances(params.normal, rows)
         resp = np.where(p[:, None] > 0, resp, 0.0)  # a row without any observed cell says nothing
         pull = (dof + p[:, None]) / (dof + distance)
-        heights = digamma(0.5 * (dof + p[:, None])) - np.log(0.5 * (dof + distance)) - pull
+        cells = np.arange(rows.X.shape[1] + 1)[:, None]
+        heights = digamma(0.5 * (dof + cells))[p] - np.log(0.5 * (dof + distance)) - pull
         normal = self._normal.pulled(params.normal, rows, resp, resp * pull)
         return Sums(0.0, resp.sum(axis=0), normal, (resp * heights).sum(axis=0))
 
