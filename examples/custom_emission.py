@@ -62,7 +62,7 @@ class Geometric(Emission):
 def main():
     """Simulate two seasons, and find them again."""
     rng = np.random.default_rng(0)
-    season = np.cumsum(rng.random(3000) < 0.02) % 2
+    season = np.cumsum(rng.random(1000) < 0.02) % 2
     X = rng.geometric(np.array([0.5, 0.05])[season])[:, None].astype(float)
     model = EMHiddenMarkov(2, emission=Geometric(), random_state=0).fit(X)
     print(f"{model.status_}; chances {model.chances_.round(3)} (truth 0.05, 0.5)")

@@ -197,7 +197,7 @@ def test_a_failing_start_is_recorded_not_fatal():
 
 
 def test_if_all_starts_fail_so_does_the_fit_and_says_why():
-    with pytest.raises(FitFailedError, match=r"start 0: 3\.0 is over the cliff"):
+    with pytest.raises(FitFailedError, match=r"every start failed \(3\.0 is over the cliff\)"):
         hunt(Hill((0.5,), cliff=2.0, starts=(3.0,)), 3)
 
 

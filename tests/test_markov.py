@@ -18,12 +18,16 @@ from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from emkit import EMHiddenMarkov
+from emkit import EMHiddenMarkov, kernels
 from emkit.emissions import Categorical, Columns, Emission
 from emkit.exceptions import DataWarning
 
 SHAPES = ["full", "tied", "diag", "spherical"]
 shapes = pytest.mark.parametrize("shape", SHAPES)
+
+
+# The kernels are compared with one another in test_kernels_chain; long sequences take minutes in NumPy.
+compiled = pytest.mark.skipif(kernels.BUILD == "reference", reason="a long sequence, minutes in NumPy")
 
 
 def chain(seed, lengths=(60, 1, 39), d=1):
@@ -169,6 +173,7 @@ def test_frames_names_pickle_and_clone():
             getattr(model, method)(np.ones((3, 3)))
 
 
+@compiled
 def test_the_result_does_not_depend_on_threads():
     X, groups, _ = chain(9, (400,) * 5, d=2)
     same(*(EMHiddenMarkov(3, n_jobs=n, random_state=0).fit(X, groups=groups) for n in (1, 2)), rtol=0)
@@ -293,12 +298,14 @@ def test_float32_is_fitted_like_float64():  # A5: hl#2
     np.testing.assert_allclose(one.means_, other.means_, rtol=1e-4)
 
 
+@compiled
 def test_a_long_sequence_does_not_underflow():  # E16: mlpack#160
     X, _, state = chain(19, (100_000,))
     model = EMHiddenMarkov(random_state=0).fit(X)
     assert (model.predict(X) == state).mean() > 0.999
 
 
+@compiled
 def test_memory_of_a_pass_is_one_array():  # E18: ssm#26: T x K x K
     X, k = np.random.default_rng(20).normal(size=(100_000, 4)), 10
     model = quiet(EMHiddenMarkov(k, covariance_type="diag", n_init=1, max_iter=1, n_jobs=1, random_state=0), X)
@@ -382,6 +389,7 @@ def test_what_a_law_cannot_have_observed_is_named(emission, cell, message):
         EMHiddenMarkov(emission=emission).fit(X)
 
 
+@compiled
 def test_recovery_of_simulated_chains():  # C2: hl is wrong about half of the time
     rng, hits = np.random.default_rng(22), 0
     truth = np.array([[0.9, 0.1], [0.2, 0.8]])
@@ -423,6 +431,7 @@ class OneColumnGeometric(Emission):
         return Geometric(np.clip(stats.counts / (stats.counts + stats.totals), 1e-9, 1 - 1e-9))
 
 
+@compiled
 def test_three_methods_make_a_law():
     rng = np.random.default_rng(23)
     state = np.cumsum(rng.random(2000) < 0.05) % 2
