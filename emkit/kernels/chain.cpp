@@ -29,11 +29,13 @@ constexpr double MIXING = 1e-100;                                          // ch
 constexpr double LOWEST = std::numeric_limits<double>::lowest() / 4;       // of a row that is not impossible
 constexpr double IMPOSSIBLE = -std::numeric_limits<double>::infinity();
 constexpr double LOG_2 = 0.69314718055994530942;
-constexpr Size WORTH_A_THREAD = 1 << 18;                                   // multiplications of one direction
 
 constexpr Size MOST_TOGETHER = 16;                                         // states of sequences advanced side by side
 constexpr Size MOST_CUT = 4;                                               // states of a sequence cut into pieces
 constexpr Size SHORT = 1024;                                               // rows of a sequence not worth cutting
+
+// Multiplications of a pass through a sequence that take longer than to start a thread.
+bool worth_a_thread(Size T, Size K) { return T * K * (K + 8) > 1 << 18; }
 
 Size round_up(Size size, Size multiple) { return (size + multiple - 1) / multiple * multiple; }
 
@@ -741,7 +743,7 @@ template <class Matrix> class Smoother {
 
     double weight(Size s) const { return weights ? weights[s] : 1.0; }
 
-    bool at_once(Size T) const { return n_threads > 1 && T * K * (K + 8) > WORTH_A_THREAD; }
+    bool at_once(Size T) const { return n_threads > 1 && worth_a_thread(T, K); }
 
     double* keep(Size size) {
         if (size > kept_size) {
@@ -1013,24 +1015,62 @@ class LogTransitions {
     double lane[N];
 };
 
-template <class Index> void decode(const Chain& chain, Size* path, double* scores) {
+// Scores of the best paths from one end of a sequence, and for every state the one before it on that path.
+template <class Index> class Advance {
+  public:
+    Advance(const Transitions& A, const double* first) : K(A.K), M(A), log_first(K), memory(4 * M.stride), x(memory + M.stride) {
+        for (Size k = 0; k < K; ++k) log_first[k] = std::log(first[k]);
+    }
+
+    // `l` and `sources` are those of the first row; `step` leads to the next.
+    void run(const double* l, Index* sources, Size step, Size count) {
+        for (Size k = 0; k < K && count > 0; ++k) x[k] = log_first[k] + l[k];
+        double* next = x == memory + M.stride ? x + M.stride : x - M.stride;
+        for (Size t = 1; t < count; ++t, std::swap(x, next)) M.advance(x, l + t * step, next, sources + t * step);
+    }
+
+    double score(Size k) const { return x[k]; }
+
+  private:
+    const Size K;
+    const LogTransitions M;
+    Buffer<double> log_first, memory;  // two rows, with margins for the diagonals
+    double* x;
+};
+
+// A long sequence from both ends: the best path goes through the best pair of states in the middle.
+template <class Index> void decode(const Chain& chain, Size* path, double* scores, int n_threads) {
     const Size K = chain.K;
-    const LogTransitions M({chain.transmat, K, false});
-    const Size stride = M.stride;
-    Buffer<double> rows(4 * stride);  // two rows, with margins for the diagonals
+    const std::vector<double> ones(K, 1.0);
+    Advance<Index> left({chain.transmat, K, false}, chain.startprob), right({chain.transmat, K, true}, ones.data());
     const std::unique_ptr<Index[]> sources(new Index[chain.longest() * K]);
     chain.for_each([&](Size s, Size begin, Size T) {
-        const double* l = chain.log_prob + begin * K;
-        double *x = rows + stride, *next = rows + 2 * stride;
-        for (Size k = 0; k < K; ++k) x[k] = std::log(chain.startprob[k]) + l[k];
-        for (Size t = 1; t < T; ++t, std::swap(x, next)) M.advance(x, l + t * K, next, sources.get() + t * K);
-        Size state = std::max_element(x, x + K) - x;
-        scores[s] = x[state];
-        for (Size t = T - 1; t > 0; --t) {
-            path[begin + t] = state;
-            state = sources[t * K + state];
+        const Size middle = T > SHORT ? T / 2 : T;
+        const double *l = chain.log_prob + begin * K, *end = l + (T - 1) * K;
+        Index *const came_from = sources.get(), *const goes_to = came_from + (T - 1) * K;
+        const bool at_once = n_threads > 1 && middle < T && worth_a_thread(T, K);
+        both(at_once, [&] { left.run(l, came_from, K, middle); }, [&] { right.run(end, goes_to, -K, T - middle); });
+        Size state = 0, next = 0;
+        double best = IMPOSSIBLE;
+        for (Size i = 0; i < K; ++i) {
+            if (middle == T) {
+                if (left.score(i) > best) best = left.score(state = i);
+                continue;
+            }
+            for (Size j = 0; j < K; ++j) {
+                const double score = left.score(i) + std::log(chain.transmat[i * K + j]) + right.score(j);
+                if (score > best) best = score, state = i, next = j;
+            }
         }
-        path[begin] = state;
+        scores[s] = best;
+        for (Size t = middle - 1; t >= 0; --t) {
+            path[begin + t] = state;
+            if (t > 0) state = sources[t * K + state];
+        }
+        for (Size t = middle; t < T; ++t) {
+            path[begin + t] = next;
+            if (t < T - 1) next = sources[t * K + next];
+        }
     });
 }
 
@@ -1080,13 +1120,13 @@ void filter_chain(const InOut<double, 2>& log_prob, const Counts& lengths, const
 }
 
 void viterbi(const InOut<double, 2>& log_prob, const Counts& lengths, const Parameter<1>& startprob, const Parameter<2>& transmat,
-             const InOut<Size, 1>& path, const InOut<double, 1>& scores) {
+             const InOut<Size, 1>& path, const InOut<double, 1>& scores, int n_threads) {
     const Chain chain = check(log_prob.data(), log_prob.shape(0), log_prob.shape(1), lengths, startprob, transmat);
     check_shape("path", path, {log_prob.shape(0)});
     check_shape("scores", scores, {lengths.shape(0)});
     nb::gil_scoped_release released;
-    if (chain.K <= 256) decode<std::uint8_t>(chain, path.data(), scores.data());
-    else decode<std::uint32_t>(chain, path.data(), scores.data());
+    if (chain.K <= 256) decode<std::uint8_t>(chain, path.data(), scores.data(), n_threads);
+    else decode<std::uint32_t>(chain, path.data(), scores.data(), n_threads);
 }
 
 }  // namespace
@@ -1098,7 +1138,7 @@ void define_chain(nb::module_& module) {
     module.def("filter_chain", &filter_chain, strict("log_prob"), strict("lengths"), strict("startprob"), strict("transmat"),
                strict("increments"));
     module.def("viterbi", &viterbi, strict("log_prob"), strict("lengths"), strict("startprob"), strict("transmat"), strict("path"),
-               strict("scores"));
+               strict("scores"), nb::arg("n_threads") = 1);
 }
 
 }  // namespace emkit
