@@ -253,8 +253,8 @@ def viterbi(
 ) -> None:
     """Fill ``path`` (n,) int64 with the most probable states, ``scores`` (N,) with their log-probabilities.
 
-    Of equally probable states the first is taken. The answer is the same for ``n_threads`` 1 and 2. A sequence that is impossible scores -inf. ``log_prob`` is
-    overwritten.
+    Of equally probable states the first is taken. A sequence that is impossible scores -inf. ``log_prob`` is
+    overwritten. The answer is the same for ``n_threads`` 1 and 2.
     """
     sequences = _sequences(lengths)
     log_trans = _logarithm(transmat)
