@@ -400,7 +400,7 @@ class MarkovChain(Model):
             states = self.law.log_prob(params.law, data.rows)
             path = np.empty(len(states), np.int64) if out.path is None else out.path
             score = np.empty(len(lengths)) if out.score is None else out.score
-            kernels.viterbi(states, lengths, startprob, transmat, path, score)
+            kernels.viterbi(states, lengths, startprob, transmat, path, score, self.n_threads)
             self._refuse_impossible(score, data)
 
     def _refuse_impossible(self, logliks: Array, data: Runs) -> None:

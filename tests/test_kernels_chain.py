@@ -183,6 +183,19 @@ def test_compiled_is_reference(build, seed, K, N, longest, gap, zeros, impossibl
     assert_chains_agree(build, arguments, np.random.default_rng(seed).exponential(size=N) if seed % 2 else None)
 
 
+@builds
+@pytest.mark.parametrize("K", [1, 2, 3, 4, 5, 17])
+@pytest.mark.parametrize(
+    "gap, zeros, impossible", [(0.1, False, False), (3.0, True, False), (60.0, False, True), (150.0, False, False)]
+)
+def test_long_sequences(build, K, gap, zeros, impossible):
+    """Long enough to be worked on in pieces and from both ends, beside short ones."""
+    rng = np.random.default_rng(K)
+    lengths = np.array([3, 1025, 1, 2500, 40])
+    arguments = observe(rng, lengths.sum(), K, gap, impossible), lengths, *chain(rng, K, zeros)
+    assert_chains_agree(build, arguments, rng.exponential(size=len(lengths)))
+
+
 def left_right(K, steps=1, stay=0.9):
     """From each state to itself and the next ``steps``; the last is left to the first."""
     transmat = sum(np.roll(np.eye(K), step, axis=1) for step in range(steps + 1)) * (1 - stay) / steps
@@ -221,6 +234,13 @@ def test_two_threads_give_the_same_bits(build, K):
     one, two = (forward_backward(build, *arguments, weight, n_threads=n) for n in (1, 2))
     for first, second in zip(one, two, strict=True):
         np.testing.assert_array_equal(first, second)
+    best = []
+    for n_threads in (1, 2):
+        path, scores = np.empty(len(arguments[0]), np.int64), np.empty(len(lengths))
+        kernels.load(build).viterbi(arguments[0].copy(), *arguments[1:], path, scores, n_threads)
+        best.append((path, scores))
+    np.testing.assert_array_equal(best[0][0], best[1][0])
+    np.testing.assert_array_equal(best[0][1], best[1][1])
 
 
 @every_build

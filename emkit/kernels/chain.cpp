@@ -16,6 +16,7 @@
 #include "door.hpp"
 
 #include <memory>
+#include <optional>
 #include <thread>
 
 namespace emkit {
@@ -28,7 +29,13 @@ constexpr double MIXING = 1e-100;                                          // ch
 constexpr double LOWEST = std::numeric_limits<double>::lowest() / 4;       // of a row that is not impossible
 constexpr double IMPOSSIBLE = -std::numeric_limits<double>::infinity();
 constexpr double LOG_2 = 0.69314718055994530942;
-constexpr Size WORTH_A_THREAD = 1 << 18;                                   // multiplications of one direction
+
+constexpr Size MOST_TOGETHER = 16;                                         // states of sequences advanced side by side
+constexpr Size MOST_CUT = 4;                                               // states of a sequence cut into pieces
+constexpr Size SHORT = 1024;                                               // rows of a sequence not worth cutting
+
+// Multiplications of a pass through a sequence that take longer than to start a thread.
+bool worth_a_thread(Size T, Size K) { return T * K * (K + 8) > 1 << 18; }
 
 Size round_up(Size size, Size multiple) { return (size + multiple - 1) / multiple * multiple; }
 
@@ -42,6 +49,17 @@ inline double scale_of(double total, Size& exponents) {
     double scale;
     std::memcpy(&scale, &bits, sizeof scale);
     return scale;
+}
+
+// One row; memmove would take longer to call than to run.
+inline void copy_row(const double* from, double* to, Size K) {
+    if (K < N) {
+        EMKIT_UNROLL for (int k = 0; k < N; ++k)
+            if (k < K) to[k] = from[k];
+        return;
+    }
+    for (Size k = 0; k + N <= K; k += N) store<double>(to + k, load(from + k));
+    store<double>(to + K - N, load(from + K - N));
 }
 
 // Transition matrices ----------------------------------------------------------------------------------------------------
@@ -61,68 +79,6 @@ struct Transitions {
     double operator()(Size source, Size target) const { return transposed ? transmat[target * K + source] : transmat[source * K + target]; }
 };
 
-// Few states: everything in registers.
-template <int K> class Few {
-  public:
-    static constexpr Size stride = K, size = K * K;
-
-    explicit Few(const Transitions& A) {
-        for (int i = 0; i < K; ++i)
-            for (int j = 0; j < K; ++j) M[i][j] = A(i, j);
-    }
-
-    double densities(const double* l, Size step, int count, double* b) const {
-        double highest = 0.0;
-        for (int r = 0; r < count; ++r, l += step) {
-            double m = LOWEST;
-            EMKIT_UNROLL for (int k = 0; k < K; ++k) m = l[k] > m ? l[k] : m;
-            EMKIT_UNROLL for (int k = 0; k < K; ++k) b[r * K + k] = l[k] - m;
-            highest += m;
-        }
-        for (int i = 0; i < count * K; i += N) store<double>(b + i, exp<double>(load(b + i)));
-        return highest;
-    }
-
-    void run(const double* b, double* p, double* x, int count, double& total, Size& exponents) const {
-        double m[K][K], now[K], sum = total;
-        std::memcpy(m, M, sizeof m);
-        std::memcpy(now, x - K, sizeof now);
-        for (int r = 0; r < count; ++r) {
-            const double scale = scale_of(sum, exponents);
-            double to[K];
-            EMKIT_UNROLL for (int j = 0; j < K; ++j) {
-                to[j] = now[0] * m[0][j];
-                EMKIT_UNROLL for (int i = 1; i < K; ++i) to[j] += now[i] * m[i][j];
-            }
-            sum = 0.0;
-            EMKIT_UNROLL for (int j = 0; j < K; ++j) {
-                now[j] = to[j] * (b[r * K + j] * scale);
-                sum += now[j];
-            }
-            std::memcpy(p + r * K, to, sizeof to);
-            std::memcpy(x + r * K, now, sizeof now);
-        }
-        total = sum;
-    }
-
-    void update(const double* x, const double* y, int count, double* pairs) const {
-        double sum[K][K] = {};
-        for (int r = 0; r < count; ++r)
-            EMKIT_UNROLL for (int i = 0; i < K; ++i)
-                EMKIT_UNROLL for (int j = 0; j < K; ++j) sum[i][j] += x[r * K + i] * y[r * K + j];
-        for (int i = 0; i < K; ++i)
-            for (int j = 0; j < K; ++j) pairs[i * K + j] += sum[i][j];
-    }
-
-    template <class Add> void collect(const double* pairs, Add add) const {
-        for (int i = 0; i < K; ++i)
-            for (int j = 0; j < K; ++j) add(i, j, M[i][j] * pairs[i * K + j]);
-    }
-
-  private:
-    double M[K][K];
-};
-
 // Rows of states padded to whole vectors, with zeros.
 class Padded {
   public:
@@ -131,7 +87,7 @@ class Padded {
     double densities(const double* l, Size step, int count, double* b) const {
         double total = 0.0;
         for (int r = 0; r < count; ++r, l += step, b += stride) {
-            std::copy(l, l + K, b);
+            copy_row(l, b, K);
             std::fill(b + K, b + stride, IMPOSSIBLE);
             Vec<double> m = load(b);
             for (Size k = N; k < stride; k += N) m = larger<double>(load(b + k), m);
@@ -292,8 +248,7 @@ template <class Matrix> struct Type {
     using type = Matrix;
 };
 template <class Use> void with_matrix(const Transitions& A, Use use) {
-    if (A.K <= 4) with_size(int(A.K), [&](auto K) { use(Type<Few<decltype(K)::value>>{}); });
-    else if (A.K >= 2 * N && Size(diagonals(A).size()) <= A.K / 4) use(Type<Band>{});
+    if (A.K >= 2 * N && Size(diagonals(A).size()) <= A.K / 4) use(Type<Band>{});
     else use(Type<Dense>{});
 }
 
@@ -325,7 +280,7 @@ template <class Matrix> class Direction {
         good = true;
         std::fill(pairs + 0, pairs + M.size, 0.0);
         for_each_block(sequence, count, [&](Size row, int size) {
-            for (int r = 0; r < size; ++r) std::copy(x() + r * stride, x() + r * stride + K, at(sequence.kept, sequence, row + r));
+            for (int r = 0; r < size; ++r) copy_row(x() + r * stride, at(sequence.kept, sequence, row + r), K);
         });
     }
 
@@ -336,16 +291,18 @@ template <class Matrix> class Direction {
             for (int r = 0; r < size; ++r) {
                 double *met = y + r * stride, *probability = p + r * stride;
                 double *stored = at(sequence.kept, sequence, row + r), *l = at(sequence.log_prob, sequence, row + r);
-                std::copy(stored, stored + K, met);
-                double s = 0.0;
-                for (Size k = 0; k < K; ++k) s += probability[k] * met[k];
+                copy_row(stored, met, K);  // what follows in `met` stays 0
+                Vec<double> sums{};
+                for (Size k = 0; k < stride; k += N) sums += load(probability + k) * load(met + k);
+                const double s = sum<double>(sums), share = weight / s;
                 good &= s >= LEAST;
-                const double share = weight / s;
-                for (Size k = 0; k < K; ++k) {
-                    met[k] *= share;
-                    stored[k] = l[k];
-                    l[k] = probability[k] * met[k];
+                copy_row(l, stored, K);
+                for (Size k = 0; k < stride; k += N) {
+                    const Vec<double> scaled = load(met + k) * share;
+                    emkit::store<double>(met + k, scaled);
+                    emkit::store<double>(probability + k, load(probability + k) * scaled);
                 }
+                copy_row(probability, l, K);
             }
             // The transition across the middle is left to the direction from the right.
             const int skipped = left && row == middle;
@@ -500,6 +457,246 @@ struct Chain {
     Size longest() const { return count ? *std::max_element(lengths, lengths + count) : 0; }
 };
 
+// Side by side -----------------------------------------------------------------------------------------------------------
+//
+// Lane n of every vector belongs to the n-th of some sequences, or of the pieces of a long one; row t of all of them is
+// K vectors. What is computed for a lane beyond its last row is finite and discarded.
+
+struct Lane {
+    double* log_prob = nullptr;  // (T, K)
+    Size T = 0;
+    double weight = 0.0;
+};
+
+class Together {
+  public:
+    Lane lanes[N];
+    Buffer<double> first;     // (K, N) probabilities of the first state
+    Buffer<double> last;      // (K, N) probability of what follows the last row, for each state there
+    Buffer<double> products;  // (K, K, N) for each state at the first row: probabilities of the rows and of the last state
+    Buffer<double> powers;    // (K, N) of 2, by which to multiply them
+    Buffer<double> ends;      // (K, N) proportional to the probabilities of the last state given the rows
+    Buffer<double> begins;    // (K, N) proportional to the probability of the first row and what follows, for each state
+
+    Together(const double* transmat, Size K)
+        : first(K * N), last(K * N), products(K * K * N), powers(K * N), ends(K * N), begins(K * N), K(K), row(K * N), A(K * K),
+          transposed(K * K), l(STEPS * row), b(STEPS * row), x((STEPS + 1) * row), from(STEPS * row), to((STEPS + 1) * row),
+          back(row), pairs(K * row), totals(row), lengths(N), weights(N), highest(N), exponents(N), total(N), least(N) {
+        for (Size i = 0; i < K; ++i)
+            for (Size j = 0; j < K; ++j) A[i * K + j] = transposed[j * K + i] = transmat[i * K + j];
+    }
+
+    // Fill products and powers.
+    void multiply_out() {
+        begin();
+        std::fill(powers + 0, powers + row, 0.0);
+        for (Size t = 0; t < longest; t += STEPS) {
+            const int count = densities(t), starts = t == 0;
+            for (Size i = 0; i < K; ++i) {
+                double* const product = products + i * row;
+                if (starts) {
+                    std::fill(product, product + row, 0.0);
+                    store<double>(product + i * N, load(b + i * N));
+                    store<double>(totals + i * N, load(b + i * N));
+                }
+                std::copy(product, product + row, x + 0);
+                run(t + starts, count - starts, b + starts * row, x + row, totals + i * N, powers + i * N);
+                std::copy(x + (count - starts) * row, x + (count - starts + 1) * row, product);
+            }
+        }
+    }
+
+    // The log-densities become weighted probabilities; `kept`, memory for N * K times the longest, holds them then.
+    void smooth(double* kept) {
+        begin();
+        std::fill(highest + 0, highest + N, 0.0);
+        std::fill(exponents + 0, exponents + N, 0.0);
+        for (Size t = 0; t < longest; t += STEPS) {
+            const int count = densities(t, highest), starts = t == 0;
+            double* const now = kept + t * row;
+            if (starts) {
+                Vec<double> sums{};
+                for (Size k = 0; k < row; k += N) {
+                    const Vec<double> joint = load(first + k) * load(b + k);
+                    store<double>(now + k, joint);
+                    sums += joint;
+                }
+                store<double>(total, sums);
+            }
+            run(t + starts, count - starts, b + starts * row, now + starts * row, total, exponents);
+        }
+        std::copy(kept + (longest - 1) * row, kept + longest * row, ends + 0);
+
+        std::fill(least + 0, least + N, 1.0);
+        std::fill(back + 0, back + row, 0.0);
+        std::fill(pairs + 0, pairs + K * row, 0.0);
+        Vec<double> after{};
+        for (Size t = (longest - 1) / STEPS * STEPS; t >= 0; t -= STEPS) {
+            const int count = densities(t);
+            meet(t, count, kept + t * row, after);
+            hand_back(t, count);
+            for (Size i = 0; i < K; i += 4)
+                for (Size j = 0; j < K; j += 4)
+                    with_size(int(std::min<Size>(4, K - i)), [&](auto height) EMKIT_INLINE {
+                        with_size(int(std::min<Size>(4, K - j)), [&](auto width) EMKIT_INLINE {
+                            update<decltype(height)::value, decltype(width)::value>(i, j, count);
+                        });
+                    });
+            std::copy(to + 0, to + row, to + STEPS * row);
+        }
+        std::copy(to + 0, to + row, begins + 0);
+    }
+
+    bool good(int n) const { return least[n] >= LEAST; }
+    double loglik(int n) const { return highest[n] + LOG_2 * exponents[n] + std::log(total[n]); }
+
+    // Of one lane, after `smooth`.
+    void collect(int n, double* transitions) const {
+        for (Size k = 0; k < K * K; ++k) transitions[k] += A[k] * pairs[k * N + n];
+    }
+    void restore(int n, const double* kept) const {
+        for (Size t = 0; t < lanes[n].T; ++t)
+            for (Size k = 0; k < K; ++k) lanes[n].log_prob[t * K + k] = kept[t * row + k * N + n];
+    }
+
+  private:
+    static constexpr int STEPS = 16;
+
+    void begin() {
+        longest = 0;
+        for (int n = 0; n < N; ++n) {
+            lengths[n] = double(lanes[n].T);
+            weights[n] = lanes[n].weight;
+            longest = std::max(longest, lanes[n].T);
+        }
+    }
+
+    // l and b = exp(l - max l) of the next rows, which are counted; their maxima are added to `highest`.
+    int densities(Size t, double* highest = nullptr) {
+        const int count = int(std::min<Size>(STEPS, longest - t));
+        for (int n = 0; n < N; ++n) {
+            const int own = int(std::clamp<Size>(lanes[n].T - t, 0, count));
+            const double* row_of_lane = lanes[n].log_prob + t * K;
+            double* to = l + n;
+            for (Size i = 0; i < own * K; ++i, to += N) *to = row_of_lane[i];
+            for (Size i = own * K; i < count * K; ++i, to += N) *to = 0.0;
+        }
+        for (int r = 0; r < count; ++r) {
+            const double* own = l + r * row;
+            Vec<double> m = fill<double>(LOWEST);
+            for (Size k = 0; k < row; k += N) m = larger<double>(load(own + k), m);
+            for (Size k = 0; k < row; k += N) store<double>(b + r * row + k, exp<double>(load(own + k) - m));
+            if (highest) store<double>(highest, load(highest) + m);
+        }
+        return count;
+    }
+
+    void hand_back(Size t, int count) const {
+        for (int n = 0; n < N; ++n) {
+            const int own = int(std::clamp<Size>(lanes[n].T - t, 0, count));
+            double* row_of_lane = lanes[n].log_prob + t * K;
+            const double* from = l + n;
+            for (Size i = 0; i < own * K; ++i, from += N) row_of_lane[i] = *from;
+        }
+    }
+
+    // to[w] = sum_i x[i] matrix[i][k + w]
+    template <int W> EMKIT_INLINE void multiply(const double* matrix, const double* x, Size k, Vec<double> (&to)[W]) const {
+        clear<double>(to);
+        const double* m = matrix + k;
+        for (Size i = 0; i < K; ++i, m += K) {
+            const Vec<double> v = load(x + i * N);
+            EMKIT_UNROLL for (int w = 0; w < W; ++w) to[w] += v * m[w];
+        }
+    }
+
+    // The recursion from row t; now[-row] is the row before.
+    void run(Size t, int count, const double* b, double* now, double* total, double* exponents) const {
+        Vec<double> sums = load(total), powers = load(exponents);
+        const Vec<double> ends = load(lengths + 0);
+        for (int r = 0; r < count; ++r, b += row, now += row) {
+            const auto running = fill<double>(double(t + r)) < ends;
+            Vec<double> advanced = powers, next{};
+            const Vec<double> scale = inverse_power<double>(sums, advanced);
+            powers = running ? advanced : powers;
+            for (Size k = 0; k < K; k += 4)
+                with_size(int(std::min<Size>(4, K - k)), [&](auto width) EMKIT_INLINE {
+                    constexpr int W = decltype(width)::value;
+                    Vec<double> p[W];
+                    multiply<W>(A, now - row, k, p);
+                    EMKIT_UNROLL for (int w = 0; w < W; ++w) {
+                        const Size at = (k + w) * N;
+                        const Vec<double> joint = running ? p[w] * (load(b + at) * scale) : load(now - row + at);
+                        store<double>(now + at, joint);
+                        next += joint;
+                    }
+                });
+            sums = next;
+        }
+        store<double>(total, sums);
+        store<double>(exponents, powers);
+    }
+
+    // From the last of these rows to the first; l becomes probabilities, and `kept` log-densities.
+    void meet(Size t, int count, double* kept, Vec<double>& after) {
+        const Vec<double> ends = load(lengths + 0), weight = load(weights + 0);
+        Vec<double> lowest = load(least + 0);
+        for (int r = count - 1; r >= 0; --r) {
+            double *forward = kept + r * row, *own = l + r * row, *source = from + r * row, *target = to + r * row;
+            const double* density = b + r * row;
+            const auto running = fill<double>(double(t + r)) < ends, ongoing = fill<double>(double(t + r + 1)) < ends;
+            const Vec<double> zero{};
+            Vec<double> s{}, next{}, ignored{};
+            for (Size k = 0; k < row; k += N) {
+                const Vec<double> backward = ongoing ? load(back + k) : load(last + k);
+                store<double>(back + k, backward);
+                s += load(forward + k) * backward;
+            }
+            const Vec<double> scale = ongoing ? inverse_power<double>(after, ignored) : fill<double>(1.0);
+            const Vec<double> seen = running ? s : lowest;
+            lowest = seen < lowest ? seen : lowest;
+            const Vec<double> share = weight / larger<double>(s, fill<double>(LEAST));
+            const Vec<double> here = running ? share : zero, onward = ongoing ? share : zero;
+            for (Size k = 0; k < row; k += N) {
+                const Vec<double> f = load(forward + k), backward = load(back + k);
+                store<double>(forward + k, load(own + k));
+                store<double>(own + k, f * backward * here);
+                store<double>(source + k, f * onward);
+                const Vec<double> joint = backward * (load(density + k) * scale);
+                store<double>(target + k, joint);
+                next += joint;
+            }
+            after = next;
+            for (Size k = 0; k < K; k += 4)
+                with_size(int(std::min<Size>(4, K - k)), [&](auto width) EMKIT_INLINE {
+                    constexpr int W = decltype(width)::value;
+                    Vec<double> p[W];
+                    multiply<W>(transposed, target, k, p);
+                    EMKIT_UNROLL for (int w = 0; w < W; ++w) store<double>(back + (k + w) * N, p[w]);
+                });
+        }
+        store<double>(least, lowest);
+    }
+
+    template <int P, int Q> EMKIT_KEEP void update(Size i, Size j, int count) {
+        Vec<double> tile[P][Q];
+        clear<double>(tile);
+        const double *x = from + i * N, *y = to + row + j * N;
+        for (int r = 0; r < count; ++r, x += row, y += row)
+            EMKIT_UNROLL for (int p = 0; p < P; ++p)
+                EMKIT_UNROLL for (int q = 0; q < Q; ++q) tile[p][q] += load(x + p * N) * load(y + q * N);
+        EMKIT_UNROLL for (int p = 0; p < P; ++p)
+            EMKIT_UNROLL for (int q = 0; q < Q; ++q) {
+                double* pair = pairs + ((i + p) * K + j + q) * N;
+                store<double>(pair, load(pair) + tile[p][q]);
+            }
+    }
+
+    const Size K, row;
+    Buffer<double> A, transposed, l, b, x, from, to, back, pairs, totals, lengths, weights, highest, exponents, total, least;
+    Size longest = 0;
+};
+
 template <class Left, class Right> void both(bool at_once, Left left, Right right) {
     if (at_once) {
         std::thread other(right);
@@ -511,32 +708,212 @@ template <class Left, class Right> void both(bool at_once, Left left, Right righ
     }
 }
 
-template <class Matrix>
-void smooth(const Chain& chain, const double* weights, double* logliks, int n_threads, double* starts, double* transitions) {
-    const Size K = chain.K;
-    const std::vector<double> ones(K, 1.0);
-    Direction<Matrix> left({chain.transmat, K, false}, chain.startprob), right({chain.transmat, K, true}, ones.data());
-    const std::unique_ptr<double[]> kept(new double[chain.longest() * K]);
-    std::unique_ptr<Logarithms> logarithms;
-    chain.for_each([&](Size s, Size begin, Size T) {
-        const Sequence sequence{chain.log_prob + begin * K, kept.get(), T};
-        const double weight = weights ? weights[s] : 1.0;
-        const Size middle = T / 2;
-        const bool at_once = n_threads > 1 && T * K * (K + 8) > WORTH_A_THREAD;
-        both(at_once, [&] { left.store(sequence, middle); }, [&] { right.store(sequence, T - middle); });
-        both(at_once, [&] { left.meet(sequence, T - middle, weight); }, [&] { right.meet(sequence, middle, weight); });
-        if (left.good && right.good) {
-            logliks[s] = left.highest + LOG_2 * double(left.exponents) + std::log(left.total);
-            left.collect(transitions);
-            right.collect(transitions);
-        } else {
-            std::copy(kept.get(), kept.get() + T * K, sequence.log_prob);
-            if (!logarithms) logarithms.reset(new Logarithms(chain.startprob, chain.transmat, K));
-            logliks[s] = logarithms->smooth(sequence, weight, transitions);
+// All sequences of a chain.
+template <class Matrix> class Smoother {
+  public:
+    Smoother(const Chain& chain, const double* weights, double* logliks, int n_threads, double* starts, double* transitions)
+        : chain(chain), K(chain.K), weights(weights), logliks(logliks), n_threads(n_threads), starts(starts),
+          transitions(transitions), ones(K, 1.0) {}
+
+    void smooth() {
+        std::vector<Job> jobs(chain.count);
+        chain.for_each([&](Size s, Size begin, Size T) { jobs[s] = {s, {chain.log_prob + begin * K, T, weight(s)}}; });
+        std::stable_sort(jobs.begin(), jobs.end(), [](const Job& a, const Job& b) { return a.lane.T > b.lane.T; });
+        for (auto job = jobs.begin(); job < jobs.end();) {
+            const auto end = job + std::min<Size>(N, jobs.end() - job);
+            Size rows = 0;
+            for (auto other = job; other < end; ++other) rows += other->lane.T;
+            const bool few = K <= MOST_CUT && job->lane.T <= SHORT;
+            if (K <= MOST_TOGETHER && (few || 2 * rows >= N * job->lane.T)) {
+                together(&*job, int(end - job));
+                job = end;
+            } else {
+                if (K <= MOST_CUT) cut(*job);
+                else alone(*job);
+                ++job;
+            }
         }
-        for (Size k = 0; k < K; ++k) starts[k] += sequence.log_prob[k];
-    });
-}
+    }
+
+  private:
+    struct Job {
+        Size s;
+        Lane lane;
+    };
+
+    double weight(Size s) const { return weights ? weights[s] : 1.0; }
+
+    bool at_once(Size T) const { return n_threads > 1 && worth_a_thread(T, K); }
+
+    double* keep(Size size) {
+        if (size > kept_size) {
+            kept.reset();
+            kept.reset(new double[size]);
+            kept_size = size;
+        }
+        return kept.get();
+    }
+
+    void finish(const Job& job, double loglik) {
+        logliks[job.s] = loglik;
+        for (Size k = 0; k < K; ++k) starts[k] += job.lane.log_prob[k];
+    }
+
+    void rescue(const Job& job) {
+        if (!logarithms) logarithms.emplace(chain.startprob, chain.transmat, K);
+        finish(job, logarithms->smooth({job.lane.log_prob, keep(job.lane.T * K), job.lane.T}, job.lane.weight, transitions));
+    }
+
+    // From both ends.
+    void alone(const Job& job) {
+        if (!left) {
+            left.emplace(Transitions{chain.transmat, K, false}, chain.startprob);
+            right.emplace(Transitions{chain.transmat, K, true}, ones.data());
+        }
+        const Size T = job.lane.T, middle = T / 2;
+        const Sequence sequence{job.lane.log_prob, keep(T * K), T};
+        const double weight = job.lane.weight;
+        both(at_once(T), [&] { left->store(sequence, middle); }, [&] { right->store(sequence, T - middle); });
+        both(at_once(T), [&] { left->meet(sequence, T - middle, weight); }, [&] { right->meet(sequence, middle, weight); });
+        if (left->good && right->good) {
+            left->collect(transitions);
+            right->collect(transitions);
+            finish(job, left->highest + LOG_2 * double(left->exponents) + std::log(left->total));
+        } else {
+            std::copy(sequence.kept, sequence.kept + T * K, sequence.log_prob);
+            rescue(job);
+        }
+    }
+
+    Together& group(int g) {
+        if (!groups[g]) groups[g].emplace(chain.transmat, K);
+        return *groups[g];
+    }
+
+    void together(const Job* jobs, int count) {
+        Together& lanes = group(0);
+        for (int n = 0; n < N; ++n) {
+            lanes.lanes[n] = n < count ? jobs[n].lane : Lane{};
+            for (Size k = 0; k < K; ++k) {
+                lanes.first[k * N + n] = chain.startprob[k];
+                lanes.last[k * N + n] = 1.0;
+            }
+        }
+        double* const kept = keep(jobs->lane.T * K * N);
+        lanes.smooth(kept);
+        bool good = true;
+        for (int n = 0; n < count; ++n) {
+            good &= lanes.good(n);
+            if (lanes.good(n)) {
+                lanes.collect(n, transitions);
+                finish(jobs[n], lanes.loglik(n));
+            } else {
+                lanes.restore(n, kept);
+            }
+        }
+        for (int n = 0; n < count && !good; ++n)  // when nothing kept is needed any more
+            if (!lanes.good(n)) rescue(jobs[n]);
+    }
+
+    // In pieces: what precedes and what follows each is known from products of matrices.
+    void cut(const Job& job) {
+        const Size T = job.lane.T, pieces = 2 * N, size = (T + pieces - 1) / pieces * K * N;
+        Together &early = group(0), &late = group(1);
+        for (Size p = 0; p < pieces; ++p) {
+            const Size begin = p * T / pieces, end = (p + 1) * T / pieces;
+            half(p).lanes[p % N] = {job.lane.log_prob + begin * K, end - begin, job.lane.weight};
+        }
+        double* const kept = keep(2 * size);
+        both(at_once(T), [&] { early.multiply_out(); }, [&] { late.multiply_out(); });
+        connect(pieces);
+        both(at_once(T), [&] { early.smooth(kept); }, [&] { late.smooth(kept + size); });
+
+        bool good = true;
+        double loglik = 0.0;
+        for (Size p = 0; p < pieces; ++p) {
+            good &= half(p).good(p % N);
+            loglik += half(p).loglik(p % N);
+        }
+        if (!good) {
+            for (Size p = 0; p < pieces; ++p) half(p).restore(p % N, kept + p / N * size);
+            return rescue(job);
+        }
+        for (Size p = 0; p < pieces; ++p) {
+            half(p).collect(p % N, transitions);
+            if (p > 0) count_between(p, job.lane.weight);
+        }
+        finish(job, loglik);
+    }
+
+    Together& half(Size piece) { return *groups[piece / N]; }
+
+    // Where the pieces begin, from the first to the last; what follows them, from the last to the first.
+    void connect(Size pieces) {
+        std::vector<double> before(chain.startprob, chain.startprob + K), after(ones), next(K);
+        for (Size p = 0; p < pieces; ++p) {
+            Together& g = half(p);
+            const int n = p % N;
+            for (Size k = 0; k < K; ++k) g.first[k * N + n] = before[k];
+            std::fill(next.begin(), next.end(), 0.0);
+            for_each_product(g, n, [&](Size i, Size k, double product) { next[k] += before[i] * product; });
+            normalise(next);
+            std::fill(before.begin(), before.end(), 0.0);
+            for (Size i = 0; i < K; ++i)
+                for (Size j = 0; j < K; ++j) before[j] += next[i] * chain.transmat[i * K + j];
+        }
+        for (Size p = pieces - 1; p >= 0; --p) {
+            Together& g = half(p);
+            const int n = p % N;
+            for (Size k = 0; k < K; ++k) g.last[k * N + n] = after[k];
+            std::fill(next.begin(), next.end(), 0.0);
+            for_each_product(g, n, [&](Size i, Size k, double product) { next[i] += product * after[k]; });
+            normalise(next);
+            std::fill(after.begin(), after.end(), 0.0);
+            for (Size i = 0; i < K; ++i)
+                for (Size j = 0; j < K; ++j) after[i] += chain.transmat[i * K + j] * next[j];
+        }
+    }
+
+    // Calls use(first state, last state, product), all relative to the largest power.
+    template <class Use> void for_each_product(const Together& g, int n, Use use) const {
+        double highest = g.powers[n];
+        for (Size i = 1; i < K; ++i) highest = std::max(highest, g.powers[i * N + n]);
+        for (Size i = 0; i < K; ++i) {
+            const double power = std::exp2(g.powers[i * N + n] - highest);
+            for (Size k = 0; k < K; ++k) use(i, k, power * g.products[(i * K + k) * N + n]);
+        }
+    }
+
+    static void normalise(std::vector<double>& x) {
+        double total = 0.0;
+        for (double value : x) total += value;
+        for (double& value : x) value /= std::max(total, LEAST);
+    }
+
+    // The transitions from the last row of a piece to the first of the next.
+    void count_between(Size p, double weight) {
+        std::vector<double> joint(K * K);
+        double total = 0.0;
+        for (Size i = 0; i < K; ++i)
+            for (Size j = 0; j < K; ++j)
+                total += joint[i * K + j] =
+                    half(p - 1).ends[i * N + (p - 1) % N] * chain.transmat[i * K + j] * half(p).begins[j * N + p % N];
+        for (Size i = 0; i < K * K; ++i) transitions[i] += joint[i] / total * weight;
+    }
+
+    const Chain& chain;
+    const Size K;
+    const double* const weights;
+    double* const logliks;
+    const int n_threads;
+    double *const starts, *const transitions;
+    const std::vector<double> ones;
+    std::unique_ptr<double[]> kept;
+    Size kept_size = 0;
+    std::optional<Direction<Matrix>> left, right;
+    std::optional<Together> groups[2];
+    std::optional<Logarithms> logarithms;
+};
 
 // Filtering --------------------------------------------------------------------------------------------------------------
 
@@ -638,24 +1015,62 @@ class LogTransitions {
     double lane[N];
 };
 
-template <class Index> void decode(const Chain& chain, Size* path, double* scores) {
+// Scores of the best paths from one end of a sequence, and for every state the one before it on that path.
+template <class Index> class Advance {
+  public:
+    Advance(const Transitions& A, const double* first) : K(A.K), M(A), log_first(K), memory(4 * M.stride), x(memory + M.stride) {
+        for (Size k = 0; k < K; ++k) log_first[k] = std::log(first[k]);
+    }
+
+    // `l` and `sources` are those of the first row; `step` leads to the next.
+    void run(const double* l, Index* sources, Size step, Size count) {
+        for (Size k = 0; k < K && count > 0; ++k) x[k] = log_first[k] + l[k];
+        double* next = x == memory + M.stride ? x + M.stride : x - M.stride;
+        for (Size t = 1; t < count; ++t, std::swap(x, next)) M.advance(x, l + t * step, next, sources + t * step);
+    }
+
+    double score(Size k) const { return x[k]; }
+
+  private:
+    const Size K;
+    const LogTransitions M;
+    Buffer<double> log_first, memory;  // two rows, with margins for the diagonals
+    double* x;
+};
+
+// A long sequence from both ends: the best path goes through the best pair of states in the middle.
+template <class Index> void decode(const Chain& chain, Size* path, double* scores, int n_threads) {
     const Size K = chain.K;
-    const LogTransitions M({chain.transmat, K, false});
-    const Size stride = M.stride;
-    Buffer<double> rows(4 * stride);  // two rows, with margins for the diagonals
+    const std::vector<double> ones(K, 1.0);
+    Advance<Index> left({chain.transmat, K, false}, chain.startprob), right({chain.transmat, K, true}, ones.data());
     const std::unique_ptr<Index[]> sources(new Index[chain.longest() * K]);
     chain.for_each([&](Size s, Size begin, Size T) {
-        const double* l = chain.log_prob + begin * K;
-        double *x = rows + stride, *next = rows + 2 * stride;
-        for (Size k = 0; k < K; ++k) x[k] = std::log(chain.startprob[k]) + l[k];
-        for (Size t = 1; t < T; ++t, std::swap(x, next)) M.advance(x, l + t * K, next, sources.get() + t * K);
-        Size state = std::max_element(x, x + K) - x;
-        scores[s] = x[state];
-        for (Size t = T - 1; t > 0; --t) {
-            path[begin + t] = state;
-            state = sources[t * K + state];
+        const Size middle = T > SHORT ? T / 2 : T;
+        const double *l = chain.log_prob + begin * K, *end = l + (T - 1) * K;
+        Index *const came_from = sources.get(), *const goes_to = came_from + (T - 1) * K;
+        const bool at_once = n_threads > 1 && middle < T && worth_a_thread(T, K);
+        both(at_once, [&] { left.run(l, came_from, K, middle); }, [&] { right.run(end, goes_to, -K, T - middle); });
+        Size state = 0, next = 0;
+        double best = IMPOSSIBLE;
+        for (Size i = 0; i < K; ++i) {
+            if (middle == T) {
+                if (left.score(i) > best) best = left.score(state = i);
+                continue;
+            }
+            for (Size j = 0; j < K; ++j) {
+                const double score = left.score(i) + std::log(chain.transmat[i * K + j]) + right.score(j);
+                if (score > best) best = score, state = i, next = j;
+            }
         }
-        path[begin] = state;
+        scores[s] = best;
+        for (Size t = middle - 1; t >= 0; --t) {
+            path[begin + t] = state;
+            if (t > 0) state = sources[t * K + state];
+        }
+        for (Size t = middle; t < T; ++t) {
+            path[begin + t] = next;
+            if (t < T - 1) next = sources[t * K + next];
+        }
     });
 }
 
@@ -688,8 +1103,9 @@ nb::object forward_backward(const InOut<double, 2>& log_prob, const Counts& leng
     {
         nb::gil_scoped_release released;
         with_matrix({chain.transmat, chain.K, false}, [&](auto type) {
-            smooth<typename decltype(type)::type>(chain, weight ? weight->data() : nullptr, logliks.data(), n_threads, starts.data(),
-                                                  transitions.data());
+            Smoother<typename decltype(type)::type>(chain, weight ? weight->data() : nullptr, logliks.data(), n_threads, starts.data(),
+                                                    transitions.data())
+                .smooth();
         });
     }
     return nb::make_tuple(starts, transitions);
@@ -704,13 +1120,13 @@ void filter_chain(const InOut<double, 2>& log_prob, const Counts& lengths, const
 }
 
 void viterbi(const InOut<double, 2>& log_prob, const Counts& lengths, const Parameter<1>& startprob, const Parameter<2>& transmat,
-             const InOut<Size, 1>& path, const InOut<double, 1>& scores) {
+             const InOut<Size, 1>& path, const InOut<double, 1>& scores, int n_threads) {
     const Chain chain = check(log_prob.data(), log_prob.shape(0), log_prob.shape(1), lengths, startprob, transmat);
     check_shape("path", path, {log_prob.shape(0)});
     check_shape("scores", scores, {lengths.shape(0)});
     nb::gil_scoped_release released;
-    if (chain.K <= 256) decode<std::uint8_t>(chain, path.data(), scores.data());
-    else decode<std::uint32_t>(chain, path.data(), scores.data());
+    if (chain.K <= 256) decode<std::uint8_t>(chain, path.data(), scores.data(), n_threads);
+    else decode<std::uint32_t>(chain, path.data(), scores.data(), n_threads);
 }
 
 }  // namespace
@@ -722,7 +1138,7 @@ void define_chain(nb::module_& module) {
     module.def("filter_chain", &filter_chain, strict("log_prob"), strict("lengths"), strict("startprob"), strict("transmat"),
                strict("increments"));
     module.def("viterbi", &viterbi, strict("log_prob"), strict("lengths"), strict("startprob"), strict("transmat"), strict("path"),
-               strict("scores"));
+               strict("scores"), nb::arg("n_threads") = 1);
 }
 
 }  // namespace emkit

@@ -242,11 +242,19 @@ def filter_chain(log_prob: Array, lengths: Array, startprob: Array, transmat: Ar
         log_prob[rows] = np.exp(before)
 
 
-def viterbi(log_prob: Array, lengths: Array, startprob: Array, transmat: Array, path: Array, scores: Array) -> None:
+def viterbi(
+    log_prob: Array,
+    lengths: Array,
+    startprob: Array,
+    transmat: Array,
+    path: Array,
+    scores: Array,
+    n_threads: int = 1,
+) -> None:
     """Fill ``path`` (n,) int64 with the most probable states, ``scores`` (N,) with their log-probabilities.
 
     Of equally probable states the first is taken. A sequence that is impossible scores -inf. ``log_prob`` is
-    overwritten.
+    overwritten. The answer is the same for ``n_threads`` 1 and 2.
     """
     sequences = _sequences(lengths)
     log_trans = _logarithm(transmat)

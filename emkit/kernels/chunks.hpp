@@ -267,10 +267,11 @@ template <class T, class Shape> void summarize(const Data& data, Size K, Shape& 
     Totals<T, Shape> totals(plan, data.d, K, shape, counts);
     for_each_chunk<T>(data, plan, z, [&](Size begin, int count, int padded) {
         const double* row = resp + begin * K;
-        const double unit = *std::max_element(row, row + count * K);
+        constexpr bool as_they_are = std::is_same_v<T, double>;  // float32 holds responsibilities of any size in units
+        const double unit = as_they_are ? 1.0 : *std::max_element(row, row + count * K);
         if (unit == 0.0) return;
         for (int i = 0; i < count; ++i, row += K)
-            for (Size k = 0; k < K; ++k) joint[k * plan.stride + i] = T(row[k] / unit);
+            for (Size k = 0; k < K; ++k) joint[k * plan.stride + i] = T(as_they_are ? row[k] : row[k] / unit);
         for (Size k = 0; k < K; ++k) std::fill(joint + k * plan.stride + count, joint + k * plan.stride + padded, T(0));
         totals.add(z, joint, padded, unit);
         shape.accumulate_all(Rows<T>{z, joint, plan.stride, padded}, unit);

@@ -4,6 +4,7 @@
 
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -40,7 +41,7 @@ template <class T> struct Format;
 
 template <> struct Format<double> {
     using Word = std::uint64_t;
-    static constexpr int mantissa_bits = 52;
+    static constexpr int mantissa_bits = 52, bias = 1023;
     static constexpr Word sqrt_half = 0x3FE6A09E667F3BCD;
     static constexpr double ln2_high = 6.93145751953125e-1, ln2_low = 1.42860682030941723212e-6;
     static constexpr double least_exponent = -708.0;  // exp() is a normal number above this
@@ -51,7 +52,7 @@ template <> struct Format<double> {
 
 template <> struct Format<float> {
     using Word = std::uint32_t;
-    static constexpr int mantissa_bits = 23;
+    static constexpr int mantissa_bits = 23, bias = 127;
     static constexpr Word sqrt_half = 0x3F3504F3;
     static constexpr float ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
     static constexpr float least_exponent = -87.0f;
@@ -168,9 +169,24 @@ template <class T> inline Vec<T> log(Vec<T> x) {
     return exponent * F::ln2_high + (exponent * F::ln2_low + T(2) * s * polynomial<T>(SERIES<T>.artanh, square));
 }
 
+// 2^-e for the exponents e of positive numbers, which are added to `exponents`; of 0 as if it were the smallest.
+template <class T> inline Vec<T> inverse_power(Vec<T> x, Vec<T>& exponents) {
+    using Bits = typename Lanes<T>::Bits;
+    constexpr int digits = Format<T>::mantissa_bits;
+    constexpr T base = T(typename Format<T>::Word(1) << digits);
+    const Bits field = (Bits)x >> digits;
+    exponents += (Vec<T>)(field | (Bits)fill<T>(base)) - (base + Format<T>::bias);
+    return (Vec<T>)((2 * Format<T>::bias - field) << digits);
+}
+
 #else
 
 template <class T> inline T sum(T x) { return x; }
+template <class T> inline T inverse_power(T x, T& exponents) {
+    const int exponent = x > T(0) ? std::max(std::ilogb(x), -int(Format<T>::bias)) : -int(Format<T>::bias);
+    exponents += T(exponent);
+    return std::ldexp(T(1), -exponent);
+}
 template <class T> inline T exp(T x) { return x > Format<T>::least_exponent ? std::exp(x) : T(0); }
 template <class T> inline T log(T x) { return std::log(x); }
 
