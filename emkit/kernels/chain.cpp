@@ -352,45 +352,137 @@ template <class Matrix> class Direction {
     Size seen;
 };
 
-// The same in logarithms ---------------------------------------------------------------------------------------------------
+// In logarithms ------------------------------------------------------------------------------------------------------------
 
+// Logarithms of the transitions by diagonals or, if there are many, by source; for each target the sources in order.
+class LogTransitions {
+  public:
+    const Size K, stride;
+
+  private:
+    const std::vector<Size> offsets;
+    const bool banded;
+
+  public:
+    const Size size;
+
+    explicit LogTransitions(const Transitions& A)
+        : K(A.K), stride(round_up(K, N)), offsets(diagonals(A)), banded(Size(offsets.size()) <= K / 4),
+          size(stride * (banded ? Size(offsets.size()) : K)), M(size) {
+        std::fill(M + 0, M + size, IMPOSSIBLE);
+        for_each([&](Size i, Size j, Size place) { M[place] = std::log(A(i, j)); });
+        for (int n = 0; n < N; ++n) lane[n] = n;
+    }
+
+    // Calls use(source, target, place) for each transition that is kept.
+    template <class Use> void for_each(Use use) const {
+        if (banded) {
+            for (size_t d = 0; d < offsets.size(); ++d)
+                for (Size j = std::max<Size>(0, offsets[d]); j < std::min(K, K + offsets[d]); ++j)
+                    use(j - offsets[d], j, Size(d) * stride + j);
+        } else {
+            for (Size i = 0; i < K; ++i)
+                for (Size j = 0; j < K; ++j) use(i, j, i * stride + j);
+        }
+    }
+
+    // Calls use(w, x + M, sources, place) for W vectors of targets from k on; `stride` values around x are not NaN.
+    template <int W, class Use> EMKIT_INLINE void candidates(const double* x, Size k, Use use) const {
+        Size place = k;
+        if (banded) {
+            for (const Size o : offsets) {
+                EMKIT_UNROLL for (int w = 0; w < W; ++w)
+                    use(w, load(x + k + w * N - o) + load(M + place + w * N), load(lane) + double(k + w * N - o), place + w * N);
+                place += stride;
+            }
+        } else {
+            for (Size i = 0; i < K; ++i, place += stride)
+                EMKIT_UNROLL for (int w = 0; w < W; ++w) use(w, x[i] + load(M + place + w * N), fill<double>(double(i)), place + w * N);
+        }
+    }
+
+    // best = l + max over sources of x + M, and the source.
+    template <class Index> void advance(const double* x, const double* l, double* best, Index* source) const {
+        for (Size k = 0; k < stride; k += 4 * N)
+            with_size(int(std::min<Size>(4, (stride - k) / N)), [&](auto width) EMKIT_INLINE {
+                constexpr int W = decltype(width)::value;
+                Vec<double> highest[W], from[W];
+                clear<double>(from);
+                EMKIT_UNROLL for (int w = 0; w < W; ++w) highest[w] = fill<double>(IMPOSSIBLE);
+                candidates<W>(x, k, [&](int w, Vec<double> candidate, Vec<double> i, Size) EMKIT_INLINE {
+                    from[w] = candidate > highest[w] ? i : from[w];
+                    highest[w] = larger<double>(candidate, highest[w]);
+                });
+                double sources[W * N];
+                EMKIT_UNROLL for (int w = 0; w < W; ++w) {
+                    store<double>(best + k + w * N, highest[w]);
+                    store<double>(sources + w * N, from[w]);
+                }
+                const Size count = std::min<Size>(W * N, K - k);
+                for (Size n = 0; n < count; ++n) {
+                    source[k + n] = Index(sources[n]);
+                    best[k + n] += l[k + n];
+                }
+            });
+    }
+
+    // to = log sum over sources of exp(x + M)
+    void product(const double* x, double* to) const {
+        for (Size k = 0; k < stride; k += N) {
+            Vec<double> highest = fill<double>(LOWEST), total{};
+            candidates<1>(x, k, [&](int, Vec<double> candidate, Vec<double>, Size) EMKIT_INLINE {
+                highest = larger<double>(candidate, highest);
+            });
+            candidates<1>(x, k, [&](int, Vec<double> candidate, Vec<double>, Size) EMKIT_INLINE {
+                total += exp<double>(candidate - highest);
+            });
+            const Vec<double> sums = highest + log<double>(larger<double>(total, fill<double>(1.0)));
+            store<double>(to + k, total > 0.0 ? sums : fill<double>(IMPOSSIBLE));
+        }
+    }
+
+  private:
+    Buffer<double> M;
+    double lane[N];
+};
+
+// What is too much for probabilities.
 class Logarithms {
   public:
     Logarithms(const double* startprob, const double* transmat, Size K)
-        : K(K), stride(round_up(K, N)), start(stride), forth(stride * K), back(stride * K), before(stride), after(stride), joint(stride) {
-        std::fill(start + 0, start + stride, IMPOSSIBLE);
-        std::fill(forth + 0, forth + stride * K, IMPOSSIBLE);
-        std::fill(back + 0, back + stride * K, IMPOSSIBLE);
-        for (Size i = 0; i < K; ++i) {
-            start[i] = std::log(startprob[i]);
-            for (Size j = 0; j < K; ++j) forth[i * stride + j] = back[j * stride + i] = std::log(transmat[i * K + j]);
-        }
+        : K(K), forth({transmat, K, false}), back({transmat, K, true}), stride(forth.stride), start(stride), rows(6 * stride),
+          before(rows + stride), after(rows + 3 * stride), joint(rows + 5 * stride), pairs(forth.size) {
+        for (Size k = 0; k < K; ++k) start[k] = std::log(startprob[k]);
+        std::fill(before, before + stride, IMPOSSIBLE);
+        std::fill(after, after + stride, IMPOSSIBLE);
     }
 
     // Log-likelihood; log_prob becomes weighted probabilities, and what was expected is added to `transitions`.
     double smooth(const Sequence& s, double weight, double* transitions) {
         for (Size t = 0; t < s.T; ++t) {
             advance(s, t);
-            std::copy(before + 0, before + K, s.kept + t * K);
+            std::copy(before, before + K, s.kept + t * K);
         }
         const double loglik = sum_of(before);
         if (loglik == IMPOSSIBLE) {
             std::fill(s.log_prob, s.log_prob + s.T * K, 0.0);
             return loglik;
         }
-        std::fill(after + 0, after + stride, IMPOSSIBLE);
+        std::fill(pairs + 0, pairs + forth.size, 0.0);
         for (Size t = s.T - 1; t >= 0; --t) {
             double *l = s.log_prob + t * K, *forward = s.kept + t * K;
-            if (t == s.T - 1) std::fill(joint + 0, joint + K, 0.0);
+            for (Size k = 0; k < K; ++k) before[k] = forward[k] - loglik;
+            if (t == s.T - 1) std::fill(joint, joint + K, 0.0);
             else {
-                for (Size i = 0; i < K; ++i) count(forth + i * stride, forward[i] - loglik, weight, transitions + i * K);
-                product(back, after, joint);
+                count_pairs();
+                back.product(after, joint);
             }
             for (Size k = 0; k < K; ++k) {
                 after[k] = l[k] + joint[k];
                 l[k] = weight * std::exp(forward[k] + joint[k] - loglik);
             }
         }
+        forth.for_each([&](Size i, Size j, Size place) { transitions[i * K + j] += weight * pairs[place]; });
         return loglik;
     }
 
@@ -408,8 +500,8 @@ class Logarithms {
 
   private:
     void advance(const Sequence& s, Size t) {
-        if (t == 0) std::copy(start + 0, start + K, joint + 0);
-        else product(forth, before, joint);
+        if (t == 0) std::copy(start + 0, start + K, joint);
+        else forth.product(before, joint);
         for (Size k = 0; k < K; ++k) before[k] = joint[k] + s.log_prob[t * K + k];
     }
 
@@ -421,25 +513,20 @@ class Logarithms {
         return highest + std::log(total);
     }
 
-    void product(const double* matrix, const double* x, double* to) const {
-        for (Size k = 0; k < stride; k += N) {
-            Vec<double> highest = fill<double>(LOWEST), total{};
-            for (Size i = 0; i < K; ++i) highest = larger<double>(x[i] + load(matrix + i * stride + k), highest);
-            for (Size i = 0; i < K; ++i) total += exp<double>(x[i] + load(matrix + i * stride + k) - highest);
-            const Vec<double> sums = highest + log<double>(larger<double>(total, fill<double>(1.0)));
-            store<double>(to + k, total > 0.0 ? sums : fill<double>(IMPOSSIBLE));
-        }
+    // Transitions between the rows of `before` and `after`.
+    void count_pairs() {
+        for (Size k = 0; k < stride; k += N)
+            forth.candidates<1>(before, k, [&](int, Vec<double> candidate, Vec<double>, Size place) EMKIT_INLINE {
+                store<double>(pairs + place, load(pairs + place) + exp<double>(candidate + load(after + k)));
+            });
     }
 
-    // Transitions from one state.
-    void count(const double* log_trans, double forward, double weight, double* transitions) {
-        if (forward == IMPOSSIBLE) return;
-        for (Size k = 0; k < stride; k += N) store<double>(joint + k, exp<double>(forward + load(log_trans + k) + load(after + k)));
-        for (Size k = 0; k < K; ++k) transitions[k] += weight * joint[k];
-    }
-
-    const Size K, stride;
-    Buffer<double> start, forth, back, before, after, joint;
+    const Size K;
+    const LogTransitions forth, back;
+    const Size stride;
+    Buffer<double> start, rows;            // the rows with margins for the diagonals
+    double *const before, *const after, *const joint;
+    Buffer<double> pairs;
 };
 
 // What all kernels are given.
@@ -955,65 +1042,6 @@ template <class Matrix> void filter(const Chain& chain, double* increments) {
 }
 
 // The most probable path -------------------------------------------------------------------------------------------------
-
-// Logarithms of the transitions by diagonals or, if there are many, by source; for each target the sources in order.
-class LogTransitions {
-  public:
-    const Size K, stride;
-
-    explicit LogTransitions(const Transitions& A)
-        : K(A.K), stride(round_up(K, N)), offsets(diagonals(A)), banded(Size(offsets.size()) <= K / 4),
-          M(stride * (banded ? Size(offsets.size()) : K)) {
-        std::fill(M + 0, M + stride * (banded ? Size(offsets.size()) : K), IMPOSSIBLE);
-        for (Size i = 0; i < K; ++i)
-            for (Size j = 0; j < K; ++j)
-                if (!banded) M[i * stride + j] = std::log(A(i, j));
-                else if (A(i, j) > 0.0) M[(std::find(offsets.begin(), offsets.end(), j - i) - offsets.begin()) * stride + j] = std::log(A(i, j));
-        for (int n = 0; n < N; ++n) lane[n] = n;
-    }
-
-    // best = max over sources of x + M, and the source; `margin` values on either side of x are not NaN.
-    template <class Index> void advance(const double* x, const double* l, double* best, Index* source) const {
-        for (Size k = 0; k < stride; k += 4 * N)
-            with_size(int(std::min<Size>(4, (stride - k) / N)), [&](auto width) EMKIT_INLINE {
-                constexpr int W = decltype(width)::value;
-                Vec<double> highest[W], from[W];
-                clear<double>(from);
-                EMKIT_UNROLL for (int w = 0; w < W; ++w) highest[w] = fill<double>(IMPOSSIBLE);
-                const auto consider = [&](int w, Vec<double> candidate, Vec<double> i) EMKIT_INLINE {
-                    from[w] = candidate > highest[w] ? i : from[w];
-                    highest[w] = larger<double>(candidate, highest[w]);
-                };
-                const double* m = M + k;
-                if (banded) {
-                    for (const Size o : offsets) {
-                        EMKIT_UNROLL for (int w = 0; w < W; ++w)
-                            consider(w, load(x + k + w * N - o) + load(m + w * N), load(lane) + double(k + w * N - o));
-                        m += stride;
-                    }
-                } else {
-                    for (Size i = 0; i < K; ++i, m += stride)
-                        EMKIT_UNROLL for (int w = 0; w < W; ++w) consider(w, x[i] + load(m + w * N), fill<double>(double(i)));
-                }
-                double sources[W * N];
-                EMKIT_UNROLL for (int w = 0; w < W; ++w) {
-                    store<double>(best + k + w * N, highest[w]);
-                    store<double>(sources + w * N, from[w]);
-                }
-                const Size count = std::min<Size>(W * N, K - k);
-                for (Size n = 0; n < count; ++n) {
-                    source[k + n] = Index(sources[n]);
-                    best[k + n] += l[k + n];
-                }
-            });
-    }
-
-  private:
-    const std::vector<Size> offsets;
-    const bool banded;
-    Buffer<double> M;
-    double lane[N];
-};
 
 // Scores of the best paths from one end of a sequence, and for every state the one before it on that path.
 template <class Index> class Advance {
