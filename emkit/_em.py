@@ -11,11 +11,12 @@ returns.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import partial, reduce
 from itertools import islice
 from operator import itemgetter
 from time import perf_counter
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,6 @@ from ._model import Ascent, Data, Degenerate, Model, Params, Rounding, Stats, ad
 
 Array = NDArray[Any]
 T = TypeVar("T")
-Watch = Callable[[int, int, float], None]
 
 
 class FitFailedError(ValueError):
@@ -119,6 +119,39 @@ class Pace:
         return max(self._gain, 0.0) * kept / (1.0 - kept) if kept < 1.0 else np.inf
 
 
+@dataclass
+class Progress:
+    """A climb under way: the last accepted point, and all that decides how it goes on from there."""
+
+    point: Params
+    x: Array  # its coordinates in the model's charts
+    accelerator: Accelerator
+    pace: Pace
+    worth_asking: float  # a gain of so little is worth plain steps, which tell how much is left
+    confirmed: int = 0  # plain steps in a row that told: less than tol
+    history: list[float] = field(default_factory=list)  # the objective at every accepted point
+    gain: float = np.inf  # of the step that led to the point
+    plain: bool = True  # whether it was a plain EM step
+    n_steps: int = 0
+
+
+class Watch(Protocol):
+    """What sees every full climb, each by its number; never the race on a sketch. Climbs may run side by side."""
+
+    def begin(self, number: int, progress: Progress) -> None:
+        """Hear that a climb begins. An earlier climb goes on if ``progress`` is set to what it was."""
+
+    def step(self, number: int, progress: Progress, turn: Step) -> bool:
+        """See an accepted point and the step from it; give True to stop the climb."""
+
+    def end(self, number: int, progress: Progress, ascent: Ascent) -> None:
+        """See how a climb ended."""
+
+
+# Why a climb was stopped: by the user's interrupt, which stops everything, or by whoever watches it.
+INTERRUPTED, ASKED = "interrupted", "a callback asked to stop"
+
+
 def climb(
     model: Model,
     blocks: Sequence[Data],
@@ -129,80 +162,97 @@ def climb(
     accelerate: Callable[[], Accelerator],
     run: Run[Stats] = serial,
     watch: Watch | None = None,
+    number: int = 0,
 ) -> Ascent:
     """Iterate the EM map, accelerated, from ``params`` to a named status.
 
     Every point is evaluated by the step that leaves it. A proposal of the accelerator that lowers the objective, or has
     no answer, is dropped for the last image; the objective never falls beyond rounding, and the last step is plain EM.
     """
-    accelerator = accelerate()
     rounding = Rounding(sum(model.rounding(block).objective for block in blocks), model.rounding(blocks[0]).step)
-    pace = Pace(rounding)
     close = max(tol, rounding.objective)
-    history: list[float] = []
-    here: tuple[Params, Step] | None = None  # the last accepted point
-    point, plain, n_steps = params, True, 0
-    # A gain of so little is worth plain steps, which tell how much is left; so many in a row have said: less than tol.
-    worth_asking, confirmed = close, 0
-    x = gx = pack(params, model.charts)
+    at = Progress(params, pack(params, model.charts), accelerate(), Pace(rounding), close)
+    if watch is not None:
+        watch.begin(number, at)
+    resumed = bool(at.history)
+    accelerator, pace = at.accelerator, at.pace
+    point, x, plain = at.point, at.x, at.plain
+    gx = x
+    here: Step | None = None  # the step from the last accepted point
     try:
         while True:
             turn = _try(model, blocks, point, run)
             if here is None and isinstance(turn, str):
                 raise Degenerate(turn)
-            if here is not None and (isinstance(turn, str) or turn.objective < here[1].objective - rounding.objective):
+            if here is not None and (isinstance(turn, str) or turn.objective < here.objective - rounding.objective):
                 if plain:  # the EM map itself has no answer, or fell
                     fell = ("stalled", "an EM step lowered the objective")
                     status, reason = ("degenerate", turn) if isinstance(turn, str) else fell
                     break
                 accelerator.reject()
-                point, x, plain, n_steps = here[1].image, gx, True, n_steps + 1
+                point, x, plain, at.n_steps = here.image, gx, True, at.n_steps + 1
                 continue
             assert isinstance(turn, Step)
             gx = pack(turn.image, model.charts)
-            gain = turn.objective - here[1].objective if here else np.inf
-            pace.observe(x, gx, gain if here and plain else None)
-            here = (point, turn)
-            history.append(turn.objective)
-            if watch is not None:
-                watch(n_steps, len(history), turn.objective)
-            asking = gain <= worth_asking
+            if resumed:
+                _check_same(turn.objective, at.history[-1], rounding)
+            else:
+                at.gain = turn.objective - here.objective if here else np.inf
+                pace.observe(x, gx, at.gain if here and plain else None)
+                at.point, at.x, at.plain = point, x, plain
+                at.history.append(turn.objective)
+            here = turn
+            if watch is not None and not resumed and watch.step(number, at, turn):
+                status, reason = "stopped", ASKED
+                break
+            resumed = False
+            asking = at.gain <= at.worth_asking
             if asking and plain:
                 gap = pace.gap
-                confirmed = confirmed + 1 if gap <= close else 0
-                if confirmed > _CONFIRM or (confirmed and gap <= _CLEARLY * tol):
+                at.confirmed = at.confirmed + 1 if gap <= close else 0
+                if at.confirmed > _CONFIRM or (at.confirmed and gap <= _CLEARLY * tol):
                     status, reason = "converged", ""
                     break
-                if not confirmed:  # too early: accelerate until gains are much smaller
-                    asking, worth_asking = False, max(worth_asking / 4.0, rounding.objective)
-            if pace.idle >= _IDLE and (pace.at_rest or not confirmed):
+                if not at.confirmed:  # too early: accelerate until gains are much smaller
+                    asking, at.worth_asking = False, max(at.worth_asking / 4.0, rounding.objective)
+            if pace.idle >= _IDLE and (pace.at_rest or not at.confirmed):
                 status, reason = (
                     ("converged", "")
                     if pace.at_rest
                     else ("stalled", "the objective no longer changes beyond rounding, but the steps do not shrink")
                 )
                 break
-            if n_steps >= max_iter:
+            if at.n_steps >= max_iter:
                 status, reason = "max_iter", f"stopped after max_iter={max_iter} steps"
                 break
-            n_steps += 1
+            at.n_steps += 1
             proposal = accelerator.propose(x, gx)
             # Plain are the steps that ask, and the last.
-            plain = asking or n_steps >= max_iter or proposal is None or not np.isfinite(proposal).all()
+            plain = asking or at.n_steps >= max_iter or proposal is None or not np.isfinite(proposal).all()
             x = gx if proposal is None or plain else proposal
             point = turn.image if plain else unpack(x, model.charts, turn.image)
     except KeyboardInterrupt:
         if here is None:
             raise
-        status, reason = "stopped", "interrupted"
+        status, reason = "stopped", INTERRUPTED
     assert here is not None
-    point, turn = here
-    collapsed = None if status == "stopped" else model.degenerate(point, turn.stats)
+    collapsed = None if status == "stopped" else model.degenerate(at.point, here.stats)
     if collapsed is not None:
         status, reason = "degenerate", collapsed
     gap = rounding.objective if status == "converged" and pace.idle >= _IDLE else pace.gap
-    record = (turn.objective, turn.loglik, np.array(history), n_steps, pace.rate, gap, status, reason)
-    return Ascent(point, turn.stats, *record)
+    record = (here.objective, here.loglik, np.array(at.history), at.n_steps, pace.rate, gap, status, reason)
+    ascent = Ascent(at.point, here.stats, *record)
+    if watch is not None:
+        watch.end(number, at, ascent)
+    return ascent
+
+
+def _check_same(objective: float, recorded: float, rounding: Rounding) -> None:
+    if abs(objective - recorded) > rounding.objective:
+        raise ValueError(
+            f"a checkpoint recorded the objective {recorded:.17g} where these data give {objective:.17g}: the data "
+            "have changed; give back the same data, or delete the checkpoint to begin again"
+        )
 
 
 def _try(model: Model, blocks: Sequence[Data], point: Params, run: Run[Stats]) -> Step | str:
@@ -291,7 +341,7 @@ def search(
         reasons = dict.fromkeys(row["reason"] for row in restarts if row["status"] == "failed")
         raise FitFailedError(f"every start failed ({'; '.join(reasons)})")
     if interrupted:
-        best = best._replace(status="stopped", reason="interrupted")
+        best = best._replace(status="stopped", reason=INTERRUPTED)
     return Search(best, restarts)
 
 
@@ -313,7 +363,7 @@ def _race(
         order = sorted(
             running, key=lambda i: (running[i].status == "degenerate", -round(running[i].objective / _TIE), i)
         )
-        interrupted = any(map(_stopped, outcomes.values()))
+        interrupted = any(map(_interrupted, outcomes.values()))
         if interrupted:
             places = 1
         restarts += [_fate(index, outcome) for index, outcome in outcomes.items() if index not in running]
@@ -372,17 +422,19 @@ def _from_each(
             if n_workers > 1 and seconds > _WORTH_SHARING:
                 break
             began = perf_counter()
-            outcomes[index] = _attempt(move, model, blocks, start, run=run, **how)
+            outcomes[index] = _attempt(move, model, blocks, start, run=run, number=index, **how)
             seconds = perf_counter() - began
-            if _stopped(outcomes[index]):
+            if _interrupted(outcomes[index]):
                 return outcomes
     rest = [index for index in starts if index not in outcomes]
     if rest:
         parallel = Parallel(n_jobs=n_workers, prefer="threads")
         try:
-            found = parallel(delayed(_attempt)(move, model, blocks, starts[index], **how) for index in rest)
+            found = parallel(
+                delayed(_attempt)(move, model, blocks, starts[index], number=index, **how) for index in rest
+            )
         except KeyboardInterrupt:  # what is finished is kept
-            found = [Degenerate("interrupted") for _ in rest]
+            found = [Degenerate(INTERRUPTED) for _ in rest]
         outcomes.update(zip(rest, found, strict=True))
     return outcomes
 
@@ -394,8 +446,8 @@ def _attempt(move: Callable[..., Ascent], *where: Any, **how: Any) -> Ascent | E
         return error
 
 
-def _stopped(outcome: Ascent | Exception) -> bool:
-    return isinstance(outcome, Ascent) and outcome.status == "stopped"
+def _interrupted(outcome: Ascent | Exception) -> bool:
+    return isinstance(outcome, Ascent) and outcome.reason == INTERRUPTED
 
 
 def _fate(index: int, outcome: Ascent | Exception) -> dict[str, Any]:

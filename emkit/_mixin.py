@@ -13,6 +13,8 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
+from functools import partial
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -21,9 +23,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from ._accelerate import ACCELERATORS
-from ._em import FitFailedError, Search, Watch, search
+from ._compat import CallbackSupportMixin, with_callbacks
+from ._em import ASKED, FitFailedError, Search, search
 from ._executors import count_workers, one_blas_thread, workers
-from ._model import Data, Model, Params
+from ._model import Ascent, Data, Model, Params
 from ._validation import (
     FLAG,
     NOTHING,
@@ -36,6 +39,7 @@ from ._validation import (
     check_weight,
     spawn,
 )
+from ._watch import Watcher
 
 Array = NDArray[Any]
 
@@ -47,7 +51,7 @@ _REMEDY = {
 }
 
 
-class EMMixin:
+class EMMixin(CallbackSupportMixin):  # type: ignore[misc]
     """Fit by EM, and everything that follows from having done so."""
 
     tol: float
@@ -100,6 +104,10 @@ class EMMixin:
         """Whether the fitted parameters are a start for these data."""
         return True
 
+    def _seen(self, X: Any, sample_weight: Any) -> dict[str, Any]:
+        """Give the data as callbacks see them."""
+        return {"X": X, "metadata": {"sample_weight": sample_weight}}
+
     def _settle(self, params: Params, X: Any) -> Params:
         """Have the last word on the parameters, in the user's units, before they are published."""
         return params
@@ -136,15 +144,19 @@ class EMMixin:
 
     @contextmanager
     def _unless_it_fails(self) -> Iterator[None]:
-        """Leave the estimator as it was if what follows fails or is interrupted."""
-        before = dict(vars(self))
+        """Leave the estimator as it was if what follows fails or is interrupted before there is anything to keep."""
+        before = dict(self.__dict__)
         try:
             yield
         except BaseException:
-            vars(self).clear()
-            vars(self).update(before)
+            self.__dict__.clear()
+            self.__dict__.update(before)
             raise
+        error = self.__dict__.pop("_callback_error", None)
+        if error is not None:
+            raise error
 
+    @with_callbacks  # type: ignore[untyped-decorator]
     def _estimate(self, X: Any, sample_weight: Any) -> tuple[Array, Data]:
         """Fit; return the checked rows and what the model made of them."""
         check_parameters(self, self._rules)
@@ -161,46 +173,62 @@ class EMMixin:
         data = model.prepare(X, weight)
         model = model.calibrate(data)
         first = model.standardize(self._recall(), data) if warm and self._continues(data) else None
+        seed, watcher = spawn(self.random_state), None
+        if self.verbose or hasattr(self, "_skl_callbacks"):
+            watcher = Watcher(self, seed, len(X), self._seen(X, sample_weight))
+            seed = watcher.seed
         try:
-            found = self._search(model, data, first)
+            found = self._search(model, data, first, seed, watcher)
             reason = found.best.reason if found.best.status == "degenerate" else ""
         except FitFailedError as error:
             found, reason = None, str(error)
         rescue = model.rescue(data, reason) if reason else None
         if rescue is not None:
-            model, found = rescue, self._search(rescue, data, None)
+            model, found = rescue, self._search(rescue, data, None, seed, watcher)
         if found is None:
             raise ValueError(f"{type(self).__name__}: {reason}")
         self._record(found, model)
         self.lower_bounds_ = self.history_ / (len(X) if weight is None else weight.sum())
         params = model.restore(found.best.params, data)
         self._publish(self._settle(params if warm else model.canonical(params), X))
+        if watcher is not None:
+            watcher.close(found.best)
+            self._callback_error = watcher.error
+            if watcher.error is not None:
+                why = f"a callback raised {type(watcher.error).__name__}: {watcher.error}"
+                found = found._replace(best=found.best._replace(reason=why))
         self._announce(found)
         return X, data
 
-    def _search(self, model: Model, data: Data, first: Params | None) -> Search:
+    def _search(
+        self,
+        model: Model,
+        data: Data,
+        first: Params | None,
+        seed: np.random.SeedSequence | None = None,
+        watcher: Watcher | None = None,
+    ) -> Search:
+        if watcher is not None:
+            watcher.enter(partial(self._reconstruct, model, data))
         return search(
             model,
             data,
             n_init=self.n_init,
-            seed=spawn(self.random_state),
+            seed=spawn(self.random_state) if seed is None else seed,
             n_workers=count_workers(self.n_jobs),
             first=first,
             tol=self.tol,
             max_iter=self.max_iter,
             accelerate=ACCELERATORS[self.acceleration],
-            watch=self._watch(),
+            watch=watcher,
         )
 
-    def _watch(self) -> Watch | None:
-        if not self.verbose:
-            return None
-
-        def report(n_steps: int, n_accepted: int, objective: float) -> None:
-            if n_accepted % 10 == 1 or self.verbose > 1:
-                print(f"{type(self).__name__}: step {n_steps}, objective {objective:.6f}")
-
-        return report
+    def _reconstruct(self, model: Model, data: Data, ascent: Ascent) -> dict[str, Any]:
+        """Give the attributes that a fit would have if it ended here."""
+        fitted = copy(self)
+        fitted._record(Search(ascent, []), model)
+        fitted._publish(model.restore(ascent.params, data))
+        return {name: value for name, value in vars(fitted).items() if vars(self).get(name) is not value}
 
     def _record(self, found: Search, model: Model) -> None:
         best = found.best
@@ -215,16 +243,16 @@ class EMMixin:
         self.restarts_ = found.restarts
 
     def _announce(self, found: Search) -> None:
-        if not self.converged_:
+        if not self.converged_ and found.best.reason != ASKED:
             remedy = _REMEDY[self.status_].format(gap=self.gap_)
             message = f"{type(self).__name__} did not converge ({self.status_}): {found.best.reason}"
-            warnings.warn(f"{message}; {remedy}" if remedy else message, ConvergenceWarning, stacklevel=5)
+            warnings.warn(f"{message}; {remedy}" if remedy else message, ConvergenceWarning, stacklevel=6)
         failed = [row for row in found.restarts if row["status"] == "failed"]
         if failed:
             warnings.warn(
                 f"{len(failed)} of {len(found.restarts)} starts failed and were passed over; restarts_ says why",
                 ConvergenceWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
 
     # After the fit ----------------------------------------------------------------------------------------------------

@@ -305,6 +305,7 @@ class EMHiddenMarkov(EMMixin, ClusterMixin, OneToOneFeatureMixin, TransformerMix
             )
 
     def _publish(self, params: Chain) -> None:
+        self._is_stationary = self.start == "stationary"
         self.startprob_, self.transmat_ = params.startprob, params.transmat
         self._kind = params.law
         published = self.emission_.publish(params.law)
@@ -329,8 +330,10 @@ class EMHiddenMarkov(EMMixin, ClusterMixin, OneToOneFeatureMixin, TransformerMix
             n_threads=min(2, count_workers(self.n_jobs)),
         )
 
+    def _seen(self, X: Sequences, sample_weight: Any) -> dict[str, Any]:
+        return {"X": X.X, "metadata": {"sample_weight": sample_weight, "lengths": X.lengths}}
+
     def _settle(self, params: Chain, X: Sequences) -> Chain:
-        self._is_stationary = self.start == "stationary"
         model = self._model()
         wanted = "path" if self.algorithm == "viterbi" else "smoothed"
         told = self._spread(model, model.frame(params, X), params, wanted)[0]

@@ -460,7 +460,6 @@ class EMGaussianMixture(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[m
 
     def _settle(self, params: Parts, X: Array) -> Parts:
         """Label the rows; a component that no row prefers goes to the end, so that labels have no gap."""
-        self._fitted_type = self.covariance_type
         model = self._model()
         labels = self._spread(model, model.frame(params, X), params, "labels")[0]
         alone = np.bincount(labels, minlength=len(params.weights)) == 0
@@ -475,6 +474,7 @@ class EMGaussianMixture(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[m
         return Mixture(SHAPES[self._fitted_type](), len(self.means_))
 
     def _publish(self, params: Parts) -> None:
+        self._fitted_type = self.covariance_type
         law = SHAPES[self.covariance_type]()
         self.weights_ = params.weights
         self.means_ = params.law.means
