@@ -21,10 +21,14 @@ def whiten(z: Array, weight: Array) -> Array:
     return np.asarray(centred @ (vectors[:, real] / np.sqrt(values[real])) if real.any() else centred)
 
 
-def squared_distance(points: Array, point: Array) -> Array:
-    """From every row of ``points`` to one ``point``."""
-    deviation = points - point
-    return np.asarray(np.einsum("ij,ij->i", deviation, deviation))
+def squared_distances(columns: Array, centres: Array) -> Array:
+    """From every point, given by ``columns`` (d, n), to every centre (k, d), as (k, n)."""
+    total = np.zeros((len(centres), columns.shape[1]))
+    for column, centre in zip(columns, centres.T, strict=True):
+        deviation = column - centre[:, None]
+        deviation *= deviation
+        total += deviation
+    return total
 
 
 def greedy_seeds(points: Array, weight: Array, k: int, rng: np.random.Generator) -> Array:
@@ -37,18 +41,19 @@ def greedy_seeds(points: Array, weight: Array, k: int, rng: np.random.Generator)
     Arthur, D. & Vassilvitskii, S. (2007). k-means++: the advantages of careful seeding. *SODA*.
     """
     n_candidates = 2 + int(np.log(k))
-    seeds = [_draw(weight, rng)]
-    nearest = squared_distance(points, points[seeds[0]])
+    columns = np.ascontiguousarray(points.T)
+    seeds = [int(_draw(weight, rng, 1)[0])]
+    nearest = squared_distances(columns, points[seeds])[0]
     spread = float(weight @ nearest) / float(weight.sum())
     while len(seeds) < k:
         mass = weight * np.where(nearest > _SAME * spread, nearest, 0.0)
         if not mass.any():
             break  # fewer distinct rows than seeds
-        candidates = [_draw(mass, rng) for _ in range(n_candidates)]
-        closer = [np.minimum(nearest, squared_distance(points, points[c])) for c in candidates]
-        left = np.array([weight @ c for c in closer])
+        candidates = _draw(mass, rng, n_candidates)
+        closer = np.minimum(nearest, squared_distances(columns, points[candidates]))
+        left = closer @ weight
         winner = int(np.argmax(left <= left.min() * (1.0 + 1e-9)))  # of those equal but for rounding the first
-        seeds.append(candidates[winner])
+        seeds.append(int(candidates[winner]))
         nearest = closer[winner]
     return np.array(seeds)
 
@@ -58,20 +63,23 @@ def random_seeds(points: Array, weight: Array, k: int, rng: np.random.Generator)
     seeds: list[int] = []
     mass = weight.astype(np.float64)
     while len(seeds) < k and mass.any():
-        seeds.append(_draw(mass, rng))
+        seeds.append(int(_draw(mass, rng, 1)[0]))
         mass = np.where((points == points[seeds[-1]]).all(axis=1), 0.0, mass)
     return np.array(seeds)
 
 
-def _draw(mass: Array, rng: np.random.Generator) -> int:
+def _draw(mass: Array, rng: np.random.Generator, size: int) -> Array:
+    """Indices, in proportion to their mass."""
     cumulative = mass.cumsum()
-    index = int(cumulative.searchsorted(rng.random() * cumulative[-1], side="right"))
-    return index if index < len(mass) else int(np.flatnonzero(mass)[-1])
+    indices = cumulative.searchsorted(rng.random(size) * cumulative[-1], side="right")
+    if indices.max() == len(mass):  # rounded up
+        indices = np.minimum(indices, np.flatnonzero(mass)[-1])
+    return np.asarray(indices)
 
 
 def partition(points: Array, centres: Array) -> Array:
     """Index of the nearest centre of every row; of those equally near but for rounding the first."""
-    distances = np.array([squared_distance(points, centre) for centre in centres])
+    distances = squared_distances(np.ascontiguousarray(points.T), centres)
     return np.asarray(np.argmax(distances <= distances.min(axis=0) * (1.0 + 1e-9), axis=0))
 
 
