@@ -94,9 +94,26 @@ def problems(quick):
         yield from started("imputer, 200000 rows", MissingNormal(), X[~np.isnan(X).all(axis=1)], [0])
 
 
+class Passes:
+    """Watches a climb: passes made, and the objective then."""
+
+    def __init__(self):
+        self.seen = []
+
+    def begin(self, number, progress):
+        pass
+
+    def step(self, number, progress, turn):
+        self.seen.append((progress.n_steps + 1, turn.objective))
+        return False
+
+    def end(self, number, progress, ascent):
+        pass
+
+
 def passes(model, data, start, method, tol=1e-8):
     """The climb's objective after each pass."""
-    seen = []
+    watch = Passes()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         climb(
@@ -106,9 +123,9 @@ def passes(model, data, start, method, tol=1e-8):
             tol=tol,
             max_iter=MOST,
             accelerate=ACCELERATORS[method],
-            watch=lambda steps, accepted, objective: seen.append((steps + 1, objective)),
+            watch=watch,
         )
-    return seen
+    return watch.seen
 
 
 def main():
