@@ -13,8 +13,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import block_diag
 
 Array = NDArray[Any]
+
+# Square roots, or sines, below this belong to a value on the boundary.
+_LEAST = 1e-3
 
 
 class Chart(ABC):
@@ -31,6 +35,14 @@ class Chart(ABC):
     def size(self, like: Array) -> int:
         """How many free coordinates an array shaped as ``like`` has."""
         return int(like.size)
+
+    def on_boundary(self, free: Array) -> Array:
+        """Which coordinates stand where values cannot go on: their derivative says nothing there."""
+        return np.zeros(len(free), bool)
+
+    def redundant(self, free: Array, like: Array) -> Array:
+        """Directions (m, size), as rows, in which the coordinates move but the values do not."""
+        return np.empty((0, len(free)))
 
 
 class Real(Chart):
@@ -72,6 +84,10 @@ class Positive(Chart):
         """Squares."""
         return np.square(free).reshape(like.shape)
 
+    def on_boundary(self, free: Array) -> Array:
+        """At 0."""
+        return np.asarray(np.abs(free) < _LEAST * min(1.0, float(np.abs(free).max(initial=0.0))))
+
 
 class Share(Chart):
     """Probabilities of one of two outcomes: an angle, ``p = sin(a)^2``."""
@@ -83,6 +99,10 @@ class Share(Chart):
     def unpack(self, free: Array, like: Array) -> Array:
         """Squared sines."""
         return np.square(np.sin(free)).reshape(like.shape)
+
+    def on_boundary(self, free: Array) -> Array:
+        """At 0 or 1."""
+        return np.abs(np.sin(2.0 * free)) < _LEAST
 
 
 class Bounded(Chart):
@@ -99,6 +119,10 @@ class Bounded(Chart):
         """Points of the interval."""
         return (self.low + (self.high - self.low) * np.square(np.sin(free))).reshape(like.shape)
 
+    def on_boundary(self, free: Array) -> Array:
+        """At an end."""
+        return np.abs(np.sin(2.0 * free)) < _LEAST
+
 
 class Simplex(Chart):
     """Probabilities along the last axis: a point of the sphere, ``p = s^2 / sum(s^2)``."""
@@ -112,6 +136,15 @@ class Simplex(Chart):
         squares = np.square(free).reshape(like.shape)
         total = squares.sum(axis=-1, keepdims=True)
         return np.where(total > 0.0, squares / np.where(total > 0.0, total, 1.0), 1.0 / like.shape[-1])
+
+    def on_boundary(self, free: Array) -> Array:
+        """At 0."""
+        return np.abs(free) < _LEAST
+
+    def redundant(self, free: Array, like: Array) -> Array:
+        """The length of each vector."""
+        vectors = free.reshape(-1, like.shape[-1])
+        return np.asarray((np.eye(len(vectors))[:, :, None] * vectors).reshape(len(vectors), -1))
 
 
 @cache
@@ -166,3 +199,23 @@ def _unpack(free: Array, charts: Mapping[str, Any], like: Any) -> tuple[Any, Arr
             value, free = _unpack(free, chart, template)
             values.append(value)
     return like._make(values), free
+
+
+def on_boundary(params: Any, charts: Mapping[str, Any]) -> Array:
+    """Which free coordinates of (nested) parameters are on the boundary, as one vector."""
+    pieces = []
+    for name, value in zip(params._fields, params, strict=True):
+        chart = charts[name]
+        pieces.append(chart.on_boundary(chart.pack(value)) if isinstance(chart, Chart) else on_boundary(value, chart))
+    return np.concatenate(pieces)
+
+
+def redundant(params: Any, charts: Mapping[str, Any]) -> Array:
+    """Directions (m, size), as rows, in which all coordinates move but the (nested) parameters do not."""
+    pieces = []
+    for name, value in zip(params._fields, params, strict=True):
+        chart = charts[name]
+        pieces.append(
+            chart.redundant(chart.pack(value), value) if isinstance(chart, Chart) else redundant(value, chart)
+        )
+    return np.asarray(block_diag(*pieces))

@@ -13,8 +13,8 @@ from sklearn.utils.validation import check_is_fitted
 from ._em import FitFailedError
 from ._mixin import EMMixin
 from ._patterns import Incomplete, group
-from ._uncertainty import posterior_draws, slowest_rate, standard_errors
-from ._validation import Interval, spawn
+from ._uncertainty import posterior_draws, slowest_rate
+from ._validation import Interval, generator
 from .normal import MissingNormal, Normal, varying
 
 Array = NDArray[Any]
@@ -36,13 +36,6 @@ class McarTest(NamedTuple):
     statistic: float
     df: int
     pvalue: float
-
-
-class StandardErrors(NamedTuple):
-    """Standard errors of the estimates."""
-
-    mean: Array  # (p,)
-    covariance: Array  # (p, p)
 
 
 class IncompleteAnalysis(EMMixin):
@@ -102,7 +95,7 @@ class IncompleteAnalysis(EMMixin):
         check_is_fitted(self)
         if not Interval(int, 1).allows(n_samples):
             raise ValueError(f"n_samples must be an int of at least 1. Got {n_samples!r} instead.")
-        noise = np.random.default_rng(spawn(random_state)).standard_normal((n_samples, len(self.mean_)))
+        noise = generator(random_state).standard_normal((n_samples, len(self.mean_)))
         return np.asarray(self.mean_ + noise @ self._recall().cholesky.T)
 
     def multiple_impute(
@@ -139,7 +132,7 @@ class IncompleteAnalysis(EMMixin):
         if method not in ("posterior", "bootstrap"):
             raise ValueError(f"method must be 'posterior' or 'bootstrap'. Got {method!r} instead.")
         X = self._check_rows(X, reset=False)
-        rng = np.random.default_rng(spawn(random_state))
+        rng = generator(random_state)
         params, model = self._recall(), self._used_model()
         if method == "posterior":
             rate = min(max(self.worst_missing_information_, 0.05), 0.99)
@@ -187,32 +180,6 @@ class IncompleteAnalysis(EMMixin):
         """
         model, data, params = self._at_optimum(X)
         return slowest_rate(model, model.split(data), params)
-
-    def standard_errors(self, X: Any) -> StandardErrors:
-        """Standard errors of ``mean_`` and ``covariance_``, from the observed information.
-
-        They take two passes over the data for each of the ``p + p (p + 1) / 2`` parameters.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            The rows that the imputer was fitted to.
-
-        Returns
-        -------
-        StandardErrors
-            ``mean`` (n_features,) and ``covariance`` (n_features, n_features); 0 for columns that do not vary.
-
-        References
-        ----------
-        Jamshidian, M. & Jennrich, R. (2000). Standard errors for EM estimation. *JRSS B* 62, 257-270.
-        """
-        model, data, params = self._at_optimum(X)
-        inside = standard_errors(model, model.split(data), params)
-        mean, covariance = np.zeros(len(self.mean_)), np.zeros(self.covariance_.shape)
-        mean[data.columns] = inside.mean * data.scale
-        covariance[np.ix_(data.columns, data.columns)] = inside.cholesky * data.scale[:, None] * data.scale
-        return StandardErrors(mean, covariance)
 
     def little_mcar_test(self, X: Any) -> McarTest:
         """Little's test of the hypothesis that cells are missing completely at random.

@@ -27,6 +27,7 @@ from ._compat import CallbackSupportMixin, with_callbacks
 from ._em import ASKED, FitFailedError, Search, search
 from ._executors import count_workers, one_blas_thread, workers
 from ._model import Ascent, Data, Model, Params
+from ._standard_errors import StandardErrors, standard_errors
 from ._validation import (
     FLAG,
     NOTHING,
@@ -34,9 +35,11 @@ from ._validation import (
     Interval,
     Options,
     Rules,
+    check_parameter,
     check_parameters,
     check_rows,
     check_weight,
+    generator,
     spawn,
 )
 from ._watch import Watcher
@@ -91,6 +94,10 @@ class EMMixin(CallbackSupportMixin):  # type: ignore[misc]
 
     def _fitted_model(self) -> Model:
         """Give the model that the fitted attributes belong to, whatever has been set since."""
+        return self._model()
+
+    def _used_model(self) -> Model:
+        """Give the model with the priors of the fit."""
         return self._model()
 
     def _check_rows(self, X: Any, *, reset: bool) -> Any:
@@ -275,6 +282,63 @@ class EMMixin(CallbackSupportMixin):  # type: ignore[misc]
             for _ in run(lambda portion: model.infer(inside, *portion), portions):
                 pass
         return tuple(getattr(out, name) for name in wanted)
+
+    def standard_errors(
+        self,
+        X: Any,
+        *,
+        method: Literal["information", "sandwich", "bootstrap"] = "information",
+        sample_weight: Any = None,
+        n_resamples: int = 200,
+        random_state: Any = None,
+    ) -> StandardErrors:
+        """Standard errors of the fitted attributes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The rows of the fit.
+        method : {"information", "sandwich", "bootstrap"}, default="information"
+            From the observed information, right if the model is, in two passes over the data for each parameter; the
+            sandwich, right also if the model is wrong, in six; or the spread of the estimates of resampled rows, each
+            climbed to from the estimate.
+        sample_weight : array-like of shape (n_samples,), optional
+            The weights of the fit.
+        n_resamples : int, default=200
+            How often the bootstrap draws.
+        random_state : int, RandomState, Generator, SeedSequence, optional
+            Seed of the bootstrap: its own, not the estimator's.
+
+        Returns
+        -------
+        StandardErrors
+            An array for each attribute under its name, such as ``means_``, of its shape; and ``intervals(level)``. An
+            estimate on the boundary, a probability of 0, is held there and has the error 0; a warning names it.
+
+        Raises
+        ------
+        ValueError
+            If the estimate is not a regular maximum for these data.
+
+        References
+        ----------
+        Jamshidian, M. & Jennrich, R. (2000). Standard errors for EM estimation. *JRSS B* 62, 257-270. White, H. (1982).
+        Maximum likelihood estimation of misspecified models. *Econometrica* 50, 1-25.
+        """
+        return self._errors(X, method, sample_weight, n_resamples, random_state)
+
+    def _errors(self, X: Any, method: str, sample_weight: Any, n_resamples: int, random_state: Any) -> StandardErrors:
+        check_is_fitted(self)
+        for name, value, allowed in (
+            ("method", method, (Options(("information", "sandwich", "bootstrap")),)),
+            ("n_resamples", n_resamples, (Interval(int, 2),)),
+            ("random_state", random_state, SEED),
+        ):
+            check_parameter("standard_errors", name, value, allowed)
+        X = self._check_rows(X, reset=False)
+        rng = generator(random_state)
+        with one_blas_thread():
+            return standard_errors(self, X, check_weight(sample_weight, len(X)), method, n_resamples, rng)
 
     def score_samples(self, X: Any) -> Array:
         """Log-density of each row.

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
 
 from ._blocks import Rows
 from ._charts import Chart, Real
@@ -47,6 +48,12 @@ def add(left: Tree, right: Tree) -> Tree:
     if isinstance(left, tuple) and hasattr(left, "_make"):
         return left._make(map(add, left, right))  # type: ignore[no-any-return, call-overload]
     return left + right  # type: ignore[no-any-return, operator]
+
+
+def match(profile: Array, like: Array) -> Array:
+    """Order of the components, described by rows of numbers, that makes them resemble others one by one."""
+    distance = ((profile[:, None, :] - like) ** 2).sum(axis=2)
+    return np.asarray(linear_sum_assignment(distance.T)[1])
 
 
 class Rounding(NamedTuple):
@@ -144,6 +151,17 @@ class Model(ABC):
         """Give the parts a stable order and stable signs; called once, at the end of a run."""
         return params
 
+    def align(self, params: Params, like: Params) -> Params:
+        """Give the parts the order of those of other parameters that they resemble."""
+        return params
+
+    def q_value(self, candidate: Params, stats: Stats, params: Params) -> float:
+        """Expected complete-data log-likelihood of a candidate, up to a constant; unlocks standard errors.
+
+        ``params`` are those ``stats``, the prior's included, were computed at.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no standard errors: it does not define q_value")
+
     def degenerate(self, params: Params, stats: Stats) -> str | None:
         """Name what has collapsed (a component, a state), or None for a regular solution."""
         return None
@@ -236,6 +254,13 @@ class Emission(ABC):
     def degenerate(self, params: Params, stats: Stats) -> str | None:
         """Name a component that has collapsed, or None."""
         return None
+
+    def q_value(self, candidate: Params, stats: Stats, params: Params) -> float:
+        """Expected log-density of the summed rows under a candidate, up to a constant; unlocks standard errors.
+
+        ``params`` are those ``stats``, the prior's included, were computed at.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no standard errors: it does not define q_value")
 
     def n_parameters(self, params: Params) -> int:
         """How many free parameters all components have together."""

@@ -1,4 +1,4 @@
-"""How much the estimates of a normal with holes could be otherwise: information, pace, and draws of the parameters."""
+"""Of a normal with holes: the pace of EM at its estimate, and draws of the parameters from their posterior."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._charts import pack, unpack
-from ._em import step, total
-from ._model import Data, Model, Params, add
-from .normal import MissingNormal, Normal, factor, inverse
+from ._em import step
+from ._model import Data, Model, Params
+from .normal import MissingNormal, Normal, factor
 
 Array = NDArray[Any]
 
@@ -51,45 +51,6 @@ def slowest_rate(model: Model, blocks: Sequence[Data], params: Params, *, tol: f
             break
         basis[k + 1] = w / hessenberg[k + 1, k]
     return rate
-
-
-def standard_errors(model: MissingNormal, blocks: Sequence[Data], params: Normal) -> Normal:
-    """Standard errors of mean and covariance (in the second field), from the observed information.
-
-    The score is exact (by Fisher's identity it is that of the expected statistics) and is differentiated numerically in
-    the coordinates ``mean + L a`` and ``L (I + B) L'``, in which the information of complete data is that of white
-    noise.
-    """
-    p = len(params.mean)
-    lower = np.tril_indices(p)
-    # E_k: what one coordinate of B changes.
-    q = len(lower[0])
-    basis = np.zeros((q, p, p))
-    basis[np.arange(q), lower[0], lower[1]] = basis[np.arange(q), lower[1], lower[0]] = 1.0
-
-    def score(a: Array, B: Array) -> Array:
-        here = Normal(params.mean + params.cholesky @ a, params.cholesky @ np.linalg.cholesky(np.eye(p) + B))
-        stats = add(total(model.expect(here, block) for block in blocks), model.prior(here))
-        precision = inverse(here.cholesky)
-        residual = stats.second - stats.divisor * (here.cholesky @ here.cholesky.T)
-        slope = params.cholesky.T @ (0.5 * precision @ residual @ precision) @ params.cholesky
-        doubled = np.where(lower[0] == lower[1], 1.0, 2.0) * slope[lower]
-        return np.concatenate([params.cholesky.T @ (precision @ stats.first), doubled])
-
-    h, rest = 1e-4, (np.zeros(p), np.zeros((p, p)))
-    columns = []
-    for i in range(p):
-        a = h * np.eye(p)[i]
-        columns.append(score(a, rest[1]) - score(-a, rest[1]))
-    for E in basis:
-        columns.append(score(rest[0], h * E) - score(rest[0], -h * E))
-    information = -np.array(columns) / (2.0 * h)
-    variance = np.linalg.inv(0.5 * (information + information.T))
-    means = np.einsum("ij,jk,ik->i", params.cholesky, variance[:p, :p], params.cholesky)
-    moved = (params.cholesky @ basis @ params.cholesky.T)[:, *lower]  # (q, q): entries of the covariance by coordinate
-    spread = np.zeros((p, p))
-    spread[lower] = np.einsum("ki,kl,li->i", moved, variance[p:, p:], moved)
-    return Normal(np.sqrt(means), np.sqrt(spread + np.tril(spread, -1).T))
 
 
 def posterior_draws(

@@ -308,3 +308,8 @@ def spawn(random_state: Any) -> np.random.SeedSequence:
     if isinstance(random_state, np.random.RandomState):
         return np.random.SeedSequence(random_state.randint(2**31, size=4).tolist())
     return np.random.SeedSequence(int(random_state))
+
+
+def generator(random_state: Any) -> np.random.Generator:
+    """Random numbers of our own: not those of ``default_rng(random_state)``, which may have made the user's data."""
+    return np.random.default_rng(spawn(random_state).spawn(1)[0])

@@ -22,11 +22,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import xlogy
 
 from . import kernels
 from ._blocks import _hash
 from ._charts import Implied, Simplex
-from ._model import Charts, Degenerate, Emission, Model, Rounding
+from ._model import Charts, Degenerate, Emission, Model, Rounding, match
 from ._moves import swaps
 from ._sequences import Sequences
 from ._starts import greedy_seeds, partition, random_seeds, soften, whiten
@@ -226,6 +227,13 @@ class MarkovChain(Model):
             log_prior += float(law[0])
         return ChainTotals(log_prior, starts, transitions, law)
 
+    def q_value(self, candidate: Chain, stats: ChainTotals, params: Chain) -> float:
+        """Of the path, and of the rows given it."""
+        path = (
+            xlogy(stats.starts, self._startprob(candidate)).sum() + xlogy(stats.transitions, candidate.transmat).sum()
+        )
+        return float(path) + self.law.q_value(candidate.law, stats.law, params.law)
+
     def rounding(self, data: Runs) -> Rounding:
         """The law's, and that of the passes."""
         law = self.law.rounding(data.rows)
@@ -254,6 +262,10 @@ class MarkovChain(Model):
     def canonical(self, params: Chain) -> Chain:
         """Put the states in the law's order, unless the user gave them places."""
         return params if self.has_places else self.take(params, self.law.order(params.law))
+
+    def align(self, params: Chain, like: Chain) -> Chain:
+        """By the profiles of their laws."""
+        return self.take(params, match(self.law.profile(params.law), self.law.profile(like.law)))
 
     def degenerate(self, params: Chain, stats: ChainTotals) -> str | None:
         """Name an empty state, two that are the same, or one whose law has collapsed."""

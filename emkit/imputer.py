@@ -18,7 +18,7 @@ from ._mixin import EMMixin
 from ._model import Model
 from ._patterns import Incomplete, Patterns, row_sizes
 from ._uncertainty import slowest_rate
-from ._validation import FLAG, NOTHING, ArrayLike, Instance, Interval, Options, Rules, check_holes, spawn
+from ._validation import FLAG, NOTHING, ArrayLike, Instance, Interval, Options, Rules, check_holes, generator
 from .exceptions import DataWarning
 from .normal import MissingNormal, Normal, deviations, inverse, varying
 
@@ -378,7 +378,7 @@ class EMImputer(IncompleteAnalysis, TransformerMixin, BaseEstimator):  # type: i
 
     def _finish(self, X: Array, patterns: Patterns | None = None) -> Array:
         """Fill, append the indicators, give back the type of float that came in."""
-        rng = np.random.default_rng(spawn(self.random_state)) if self.sample_posterior else None
+        rng = generator(self.random_state) if self.sample_posterior else None
         filled = self._complete(X, rng, self._recall(), patterns)
         if self.add_indicator:
             filled = np.column_stack([filled, np.isnan(X[:, self.indicator_features_])])

@@ -16,6 +16,7 @@ from ._executors import count_workers
 from ._mixin import EMMixin
 from ._paths import best_paths, draw_paths, quantiles, walk
 from ._sequences import Sequences, arrange
+from ._standard_errors import StandardErrors
 from ._validation import (
     NOTHING,
     SEED,
@@ -27,7 +28,7 @@ from ._validation import (
     check_holes,
     check_parameter,
     check_weight,
-    spawn,
+    generator,
 )
 from .chain import Chain, Given, MarkovChain, Runs, stationary
 from .emissions import LAWS, SHAPES, Emission
@@ -509,7 +510,7 @@ class EMHiddenMarkov(EMMixin, ClusterMixin, OneToOneFeatureMixin, TransformerMix
         check_parameter("sample_paths", "n_paths", n_paths, (Interval(int, 1),))
         check_parameter("sample_paths", "random_state", random_state, SEED)
         filtered = self.filter_proba(X)
-        return draw_paths(filtered, self.transmat_, int(n_paths), np.random.default_rng(spawn(random_state)))
+        return draw_paths(filtered, self.transmat_, int(n_paths), generator(random_state))
 
     def _one(self, X: Any) -> tuple[Array, Chain]:
         """Log-densities of the rows of one sequence."""
@@ -640,6 +641,37 @@ class EMHiddenMarkov(EMMixin, ClusterMixin, OneToOneFeatureMixin, TransformerMix
         weight = X.weights(check_weight(sample_weight, len(log_density)))
         return log_density, None if weight is None else np.repeat(weight, X.lengths)
 
+    def standard_errors(
+        self,
+        X: Any,
+        *,
+        groups: Any = None,
+        lengths: Any = None,
+        method: Literal["information", "sandwich", "bootstrap"] = "information",
+        sample_weight: Any = None,
+        n_resamples: int = 200,
+        random_state: Any = None,
+    ) -> StandardErrors:
+        """Standard errors of the fitted attributes, as of every estimator of emkit.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or list of such arrays
+            The rows of the fit.
+        groups, lengths : array-like, optional
+            As in ``fit``.
+        method : {"information", "sandwich", "bootstrap"}, default="information"
+            For the latter two the independent unit is the sequence: they need many.
+        sample_weight, n_resamples, random_state
+            As in `EMGaussianMixture.standard_errors`.
+
+        Returns
+        -------
+        StandardErrors
+            An array for each attribute under its name, such as ``transmat_``; and ``intervals(level)``.
+        """
+        return self._errors(arrange(X, groups, lengths), method, sample_weight, n_resamples, random_state)
+
     # The chain --------------------------------------------------------------------------------------------------------
 
     def sample(self, n_samples: int = 1, random_state: Any = None) -> tuple[Array, Array]:
@@ -659,7 +691,7 @@ class EMHiddenMarkov(EMMixin, ClusterMixin, OneToOneFeatureMixin, TransformerMix
         check_is_fitted(self)
         check_parameter("sample", "n_samples", n_samples, (Interval(int, 1),))
         check_parameter("sample", "random_state", random_state, SEED)
-        rng = np.random.default_rng(spawn(random_state))
+        rng = generator(random_state)
         params = self._recall()
         states = walk(params.startprob, params.transmat, int(n_samples), rng)
         return self.emission_.sample(params.law, states, rng), states

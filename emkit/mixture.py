@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import xlogy
 from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.cluster import KMeans
 from sklearn.utils.validation import check_is_fitted
@@ -16,10 +17,10 @@ from sklearn.utils.validation import check_is_fitted
 from ._blocks import Rows, cuts, sample
 from ._charts import Simplex
 from ._mixin import EMMixin
-from ._model import Charts, Emission, Model, Rounding
+from ._model import Charts, Emission, Model, Rounding, match
 from ._moves import swaps
 from ._starts import greedy_seeds, partition, random_seeds, soften, whiten
-from ._validation import NOTHING, SEED, ArrayLike, Interval, Options, Rules, check_parameter, check_weight, spawn
+from ._validation import NOTHING, SEED, ArrayLike, Interval, Options, Rules, check_parameter, check_weight, generator
 from .emissions.gaussian import SHAPES, Gaussian
 from .exceptions import DataWarning, InvalidParameterError
 
@@ -193,6 +194,11 @@ class Mixture(Model):
         law = self.law.prior(params.law)
         return Totals(0.0 if law is None else law[0], 0.0, law)
 
+    def q_value(self, candidate: Parts, stats: Totals, params: Parts) -> float:
+        """Of the components drawn, and of the rows given these."""
+        drawn = float(xlogy(stats.counts, candidate.weights).sum())
+        return drawn + self.law.q_value(candidate.law, stats.law, params.law)
+
     def standardize(self, params: Parts, data: Rows) -> Parts:
         """From the user's units."""
         return params._replace(law=self.law.standardize(params.law, data))
@@ -208,6 +214,10 @@ class Mixture(Model):
     def canonical(self, params: Parts) -> Parts:
         """Put components in the law's order, unless starting values gave them places."""
         return params if self.given.any() else self.take(params, self.law.order(params.law))
+
+    def align(self, params: Parts, like: Parts) -> Parts:
+        """By the profiles of their laws."""
+        return self.take(params, match(self.law.profile(params.law), self.law.profile(like.law)))
 
     def degenerate(self, params: Parts, stats: Totals) -> str | None:
         """Name an empty, duplicate or collapsed component."""
@@ -543,7 +553,7 @@ class EMGaussianMixture(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[m
         check_is_fitted(self)
         check_parameter(f"{type(self).__name__}.sample", "n_samples", n_samples, (Interval(int, 1),))
         check_parameter(f"{type(self).__name__}.sample", "random_state", random_state, SEED)
-        rng = np.random.default_rng(spawn(random_state))
+        rng = generator(random_state)
         params = self._recall()
         counts = rng.multinomial(n_samples, params.weights / params.weights.sum())
         labels = np.repeat(np.arange(len(counts)), counts)

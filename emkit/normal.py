@@ -180,6 +180,15 @@ class MissingNormal(Model):
         delta = stats.first / stats.rows
         return Normal(params.mean + delta, factor((stats.second - stats.rows * np.outer(delta, delta)) / stats.divisor))
 
+    def q_value(self, candidate: Normal, stats: Completed, params: Normal) -> float:
+        """Normal log-density of the completed rows."""
+        away = candidate.mean - params.mean
+        cross = np.outer(stats.first, away)
+        scatter = stats.second - cross - cross.T + stats.rows * np.outer(away, away)
+        log_determinant = 2.0 * float(np.log(np.diagonal(candidate.cholesky)).sum())
+        squares = float((inverse(candidate.cholesky) * scatter).sum())
+        return -0.5 * (float(stats.divisor) * log_determinant + squares)
+
     def rounding(self, data: Incomplete) -> Rounding:
         """Numbers are of order one; what the units add to the log-likelihood is rounded too.
 

@@ -58,7 +58,7 @@ def show(X):
     test = imputer.little_mcar_test(X)
     print(f"missing completely at random? Little's test: {test.statistic:.2f} on {test.df} df, p = {test.pvalue:.4f}")
     errors = imputer.standard_errors(X)
-    print(f"mean ozone {imputer.mean_[0]:.2f} +- {errors.mean[0]:.2f} (of the observed alone {X['Ozone'].mean():.2f})")
+    print(f"mean ozone {imputer.mean_[0]:.2f} +- {errors.mean_[0]:.2f} (of the observed alone {X['Ozone'].mean():.2f})")
 
     figure, axes = plt.subplots(1, 2, figsize=(12, 5))
     MissingPatternDisplay.from_estimator(imputer, ax=axes[0])

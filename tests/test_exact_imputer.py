@@ -122,8 +122,8 @@ def test_the_maximum_is_a_maximum_of_the_likelihood():
     )
     errors = np.sqrt(np.diagonal(np.linalg.inv(0.5 * (hessian + hessian.T))))
     se = imputer.standard_errors(X)
-    np.testing.assert_allclose(se.mean, errors[:3], rtol=2e-2)
-    np.testing.assert_allclose(se.covariance[lower], errors[3:], rtol=2e-2)
+    np.testing.assert_allclose(se.mean_, errors[:3], rtol=2e-2)
+    np.testing.assert_allclose(se.covariance_[lower], errors[3:], rtol=2e-2)
 
 
 def test_standard_errors_of_complete_data_are_the_textbook_ones():
@@ -132,9 +132,9 @@ def test_standard_errors_of_complete_data_are_the_textbook_ones():
     imputer = EMImputer(prior=None).fit(X)
     S = imputer.covariance_
     se = imputer.standard_errors(X)
-    np.testing.assert_allclose(se.mean, np.sqrt(np.diagonal(S) / 50), rtol=1e-6)
+    np.testing.assert_allclose(se.mean_, np.sqrt(np.diagonal(S) / 50), rtol=1e-6)
     expected = np.sqrt((S**2 + np.outer(np.diagonal(S), np.diagonal(S))) / 50)
-    np.testing.assert_allclose(se.covariance, expected, rtol=1e-6)
+    np.testing.assert_allclose(se.covariance_, expected, rtol=1e-6)
 
 
 def test_draws_have_the_conditional_distribution():

@@ -442,7 +442,7 @@ def test_the_spread_of_the_draws_is_that_of_the_estimates():
     imputer = EMImputer(prior=None, tol=1e-8).fit(X)
     draws = imputer.multiple_impute(X, 150, random_state=0)
     pooled = pool(draws.mean(axis=1), draws.var(axis=1, ddof=1) / len(X))
-    np.testing.assert_allclose(pooled.standard_error, imputer.standard_errors(X).mean, rtol=0.15)
+    np.testing.assert_allclose(pooled.standard_error, imputer.standard_errors(X).mean_, rtol=0.15)
     np.testing.assert_allclose(pooled.estimate, imputer.mean_, atol=0.5 * pooled.standard_error.max())
 
 

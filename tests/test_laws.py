@@ -16,7 +16,9 @@ import emkit
 from emkit._accelerate import ACCELERATORS
 from emkit._charts import Cholesky, Positive, Real, Simplex, pack, unpack
 from emkit._em import climb, search, step, total
+from emkit._executors import serial
 from emkit._model import Emission, Model, add
+from emkit._standard_errors import Neighbourhood
 from emkit.mixture import Mixture
 
 EVERY = pytest.mark.parametrize("name", SPECIMENS)
@@ -107,6 +109,19 @@ def test_plain_em_never_lowers_the_objective(name, seed):
         params = turn.image
     slack = 10 * model.rounding(data).objective
     assert (np.diff(objectives) >= -slack).all()
+
+
+@EVERY
+def test_the_score_is_the_gradient_of_the_objective(name):
+    """Fisher's identity: the slope of ``q_value`` where its expectation was taken is that of the objective."""
+    model, data, params = setup(name, 6)
+    for _ in range(3):
+        params = step(model, [data], params).image
+    here = Neighbourhood(model, [data], params, serial)
+    nowhere = np.zeros(here.size)
+    slopes = here.gradient(lambda near: step(model, [data], near).objective, nowhere)
+    scale = max(1.0, np.abs(slopes).max())
+    np.testing.assert_allclose(here.score(nowhere), slopes, atol=scale * (1e-2 if "float32" in name else 1e-5))
 
 
 @EVERY

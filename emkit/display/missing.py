@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 from sklearn.utils.validation import check_is_fitted
 
-from .._validation import Interval, spawn
+from .._validation import Interval, generator
 
 Array = NDArray[Any]
 
@@ -214,7 +214,7 @@ class OverimputationDisplay:
             raise ValueError(f"confidence must lie between 0 and 1. Got {confidence!r} instead.")
         X = estimator._check_rows(X, reset=False)
         if len(X) > max_rows:
-            X = X[np.sort(np.random.default_rng(spawn(random_state)).choice(len(X), max_rows, replace=False))]
+            X = X[np.sort(generator(random_state).choice(len(X), max_rows, replace=False))]
         if columns is None:
             columns = estimator.indicator_features_ if len(estimator.indicator_features_) else np.arange(X.shape[1])
         cells = []

@@ -7,10 +7,11 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import xlog1py, xlogy
 
 from .._charts import Share
 from .._model import Charts
-from ._independent import Independent
+from ._independent import Independent, Sums
 
 Array = NDArray[Any]
 
@@ -48,6 +49,11 @@ class Bernoulli(Independent):
         zeros = np.log1p(-means)
         none = zeros.sum(axis=1) if observed is None else observed @ zeros.T
         return np.ascontiguousarray(x @ (np.log(means) - zeros).T + none)
+
+    def q_value(self, candidate: Shares, stats: Sums, params: Shares) -> float:
+        """Bernoulli log-probability."""
+        probs, zeros = candidate.probs, stats.counts - stats.totals
+        return float((xlogy(stats.totals, probs) + xlog1py(zeros, -probs)).sum())
 
     def _fault(self, X: Array) -> tuple[Array, str]:
         return (X != 0.0) & (X != 1.0) & ~np.isnan(X), "every cell must be 0 or 1"

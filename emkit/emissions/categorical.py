@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
+from scipy.special import xlogy
 
 from .._blocks import Rows
 from .._charts import Simplex
@@ -121,6 +122,10 @@ class Categorical(Emission):
         shares = np.where(total > _EMPTY, stats.counts / np.where(total > _EMPTY, total, 1.0), previous)
         shares = np.where(previous > 0.0, np.maximum(shares, _LEAST), 0.0)
         return Symbols(shares / shares.sum(axis=1, keepdims=True))
+
+    def q_value(self, candidate: Symbols, stats: Sums, params: Symbols) -> float:
+        """Log-probability of the symbols."""
+        return float(xlogy(stats.counts, candidate.emissionprob).sum())
 
     @property
     def _size(self) -> int:

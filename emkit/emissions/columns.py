@@ -157,6 +157,11 @@ class Columns(Emission):
         each = [law.prior(p) for (law, _), p in zip(self.laws, params, strict=True)]
         return Parts((sum(float(prior[0]) for prior in each if prior is not None), *each))
 
+    def q_value(self, candidate: Parts, stats: Parts, params: Parts) -> float:
+        """Sum over the laws."""
+        each = zip(self.laws, candidate, stats[1:], params, strict=True)
+        return float(sum(law.q_value(c, s, p) for (law, _), c, s, p in each))
+
     def rounding(self, rows: Rows) -> Rounding:
         """Sum of the laws' roundings."""
         each = [law.rounding(part) for (law, _), part in zip(self.laws, self._apart(rows), strict=True)]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .._charts import Positive
 from .._model import Charts
-from ._independent import Independent
+from ._independent import Independent, Sums
 
 Array = NDArray[Any]
 
@@ -46,6 +46,10 @@ class Exponential(Independent):
         sizes = np.log(means)
         constant = sizes.sum(axis=1) if observed is None else observed @ sizes.T
         return np.ascontiguousarray(-(x @ (1.0 / means).T) - constant)
+
+    def q_value(self, candidate: Scales, stats: Sums, params: Scales) -> float:
+        """Exponential log-density."""
+        return -float((stats.totals / candidate.scales + stats.counts * np.log(candidate.scales)).sum())
 
     def _fault(self, X: Array) -> tuple[Array, str]:
         return (X <= 0.0) | np.isinf(X), "a waiting time is positive and finite"

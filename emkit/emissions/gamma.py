@@ -116,6 +116,12 @@ class Gamma(Emission):
             return found
         return Gammas(*(np.where(seen, new, old) for new, old in zip(found, params, strict=True)))
 
+    def q_value(self, candidate: Gammas, stats: Sums, params: Gammas) -> float:
+        """Gamma log-density."""
+        means, shapes = candidate
+        constants = stirling(shapes) + shapes * (1.0 - np.log(means))
+        return float((shapes * stats.logs - shapes / means * stats.totals + stats.counts * constants).sum())
+
     def prior(self, params: Gammas) -> Sums:
         """Logarithms that are a little smaller."""
         return Sums(-self.reg * float(params.shapes.sum()), 0.0, 0.0, -self.reg)

@@ -40,6 +40,8 @@ from ._holes import find_holes
 
 Array = NDArray[Any]
 
+# Matrices up to this size are inverted faster all at once than one by one by their triangles.
+_SMALL = 16
 # A component of less weight has no rows: it keeps its mean and covariance.
 _EMPTY = 1e-10
 
@@ -298,6 +300,20 @@ class Gaussian(Emission):
     @abstractmethod
     def _spread(self, stats: Sums, means: Array, counts: Array, delta: Array) -> Array: ...
 
+    def q_value(self, candidate: Gaussians, stats: Sums, params: Gaussians) -> float:
+        """Normal log-density."""
+        return self.explained(stats.counts, candidate, stats, params)
+
+    def explained(self, counts: Array, candidate: Gaussians, stats: Sums, params: Gaussians) -> float:
+        """Normal log-density of sums about the means of ``params``, in which ``counts`` rows pulled otherwise."""
+        away = candidate.means - params.means
+        half_log_determinants = 0.5 * np.linalg.slogdet(self.full(candidate))[1]
+        return -float(counts @ half_log_determinants) - 0.5 * self._squares(candidate, stats, params, away)
+
+    @abstractmethod
+    def _squares(self, candidate: Gaussians, stats: Sums, params: Gaussians, away: Array) -> float:
+        """Sum of the squared Mahalanobis distances."""
+
     def standardize(self, params: Gaussians, rows: Rows) -> Gaussians:
         """From the user's units."""
         return self.rescale(params, -rows.center / rows.scale, 1.0 / rows.scale)
@@ -493,6 +509,8 @@ class _Correlated(Gaussian):
 
     def _log_prior(self, params: Gaussians) -> float:
         factors = params.spread.reshape(-1, *params.spread.shape[-2:])
+        if factors.shape[-1] <= _SMALL:
+            return -0.5 * self.reg_covar * float(np.square(np.linalg.inv(factors)).sum())
         inverses = (lapack.dtrtri(factor.T)[0] for factor in factors)  # upper triangles, in LAPACK's own order
         return -0.5 * self.reg_covar * sum(float(np.vdot(inverse, inverse)) for inverse in inverses)
 
@@ -537,6 +555,12 @@ class Full(_Correlated):
 
     def _spread(self, stats: Sums, means: Array, counts: Array, delta: Array) -> Array:
         return _factor(stats.seconds / counts[:, None, None] - delta[:, :, None] * delta[:, None, :])
+
+    def _squares(self, candidate: Gaussians, stats: Sums, params: Gaussians, away: Array) -> float:
+        cross = stats.firsts[:, :, None] * away[:, None, :]
+        outer = stats.counts[:, None, None] * away[:, :, None] * away[:, None, :]
+        scatter = stats.seconds - cross - np.swapaxes(cross, 1, 2) + outer
+        return float(np.trace(np.linalg.solve(self.covariances(candidate), scatter), axis1=1, axis2=2).sum())
 
     def _thinness(self, params: Gaussians, total: Array) -> tuple[Array, Array]:
         relative = np.linalg.solve(_factor(total), params.spread)
@@ -598,6 +622,12 @@ class Tied(_Correlated):
     def _spread(self, stats: Sums, means: Array, counts: Array, delta: Array) -> Array:
         between = (stats.counts[:, None] * means).T @ means
         return _factor((stats.seconds - between) / stats.counts.sum())
+
+    def _squares(self, candidate: Gaussians, stats: Sums, params: Gaussians, away: Array) -> float:
+        cross = (stats.firsts + stats.counts[:, None] * params.means).T @ candidate.means
+        between = (stats.counts * candidate.means.T) @ candidate.means
+        scatter = stats.seconds - cross - cross.T + between
+        return float(np.trace(np.linalg.solve(self.covariances(candidate), scatter)))
 
     def _thinness(self, params: Gaussians, total: Array) -> tuple[Array, Array]:
         raise NotImplementedError
@@ -676,6 +706,10 @@ class Diagonal(_Uncorrelated):
     def _spread(self, stats: Sums, means: Array, counts: Array, delta: Array) -> Array:
         return _positive(stats.seconds / counts[:, None] - delta**2)
 
+    def _squares(self, candidate: Gaussians, stats: Sums, params: Gaussians, away: Array) -> float:
+        squares = stats.seconds - 2.0 * stats.firsts * away + stats.counts[:, None] * away**2
+        return float((squares / candidate.spread).sum())
+
     def _thinness(self, params: Gaussians, total: Array) -> tuple[Array, Array]:
         return (params.spread / np.diagonal(total)).min(axis=1), params.spread.min(axis=1)
 
@@ -721,6 +755,10 @@ class Spherical(_Uncorrelated):
 
     def _spread(self, stats: Sums, means: Array, counts: Array, delta: Array) -> Array:
         return _positive((stats.seconds / counts - np.square(delta).sum(axis=1)) / means.shape[1])
+
+    def _squares(self, candidate: Gaussians, stats: Sums, params: Gaussians, away: Array) -> float:
+        squares = stats.seconds + (away * (stats.counts[:, None] * away - 2.0 * stats.firsts)).sum(axis=1)
+        return float((squares / candidate.spread).sum())
 
     def _thinness(self, params: Gaussians, total: Array) -> tuple[Array, Array]:
         return params.spread / (np.trace(total) / len(total)), params.spread

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import xlogy
 
 from .._blocks import Rows
 from .._charts import Simplex
@@ -144,6 +145,11 @@ class MixedGaussian(Emission):
             weights = np.where(total > _EMPTY, weights, params.weights)
         parts = self._law.maximize(stats.parts, None if params is None else params.parts)
         return Nested(weights / weights.sum(axis=1, keepdims=True), parts)
+
+    def q_value(self, candidate: Nested, stats: Sums, params: Nested) -> float:
+        """Of the parts drawn, and of the rows given these."""
+        drawn = float(xlogy(stats.parts.counts, candidate.weights.ravel()).sum())
+        return drawn + self._law.q_value(candidate.parts, stats.parts, params.parts)
 
     def prior(self, params: Nested) -> Sums:
         """That of the parts."""

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtr, gammaln
+from scipy.special import bdtr, gammaln, xlogy
 
 from .._blocks import Rows
 from .._charts import Simplex
@@ -134,6 +134,10 @@ class Multinomial(Emission):
         shares = np.where(total > _EMPTY, stats.totals / np.where(total > _EMPTY, total, 1.0), kept)
         shares = np.maximum(shares, _LEAST)
         return Tables(shares / shares.sum(axis=1, keepdims=True))
+
+    def q_value(self, candidate: Tables, stats: Sums, params: Tables) -> float:
+        """Log-probability of the outcomes."""
+        return float(xlogy(stats.totals, candidate.emissionprob).sum())
 
     def n_parameters(self, params: Tables) -> int:
         """Probabilities, less one for each sum."""

@@ -7,11 +7,11 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaln, pdtr
+from scipy.special import gammaln, pdtr, xlogy
 
 from .._charts import Positive
 from .._model import Charts
-from ._independent import Independent
+from ._independent import Independent, Sums
 
 Array = NDArray[Any]
 
@@ -52,6 +52,10 @@ class Poisson(Independent):
         density -= exposure
         density -= gammaln(x + 1.0).sum(axis=1)[:, None]  # log 0! = 0 for a missing cell
         return np.ascontiguousarray(density)
+
+    def q_value(self, candidate: Rates, stats: Sums, params: Rates) -> float:
+        """Poisson log-probability."""
+        return float((xlogy(stats.totals, candidate.lambdas) - stats.counts * candidate.lambdas).sum())
 
     def _fault(self, X: Array) -> tuple[Array, str]:
         return (X < 0.0) | (X != np.floor(X)) & ~np.isnan(X) | np.isinf(X), "a count is a whole number from 0"

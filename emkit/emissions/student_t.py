@@ -158,6 +158,12 @@ class StudentT(Emission):
         """The Gaussian's, with moderate tails."""
         return Students(self._normal.start(rows, resp), np.full(resp.shape[1], _START))
 
+    def q_value(self, candidate: Students, stats: Sums, params: Students) -> float:
+        """Normal log-density of the rows given their hidden factors, and gamma log-density of these."""
+        half = 0.5 * candidate.dofs
+        normal = self._normal.explained(stats.counts, candidate.normal, stats.normal, params.normal)
+        return normal + float((stats.counts * (half * np.log(half) - gammaln(half)) + half * stats.heights).sum())
+
     def prior(self, params: Students) -> Sums:
         """The Gaussian's."""
         normal = self._normal.prior(params.normal)
