@@ -1,6 +1,6 @@
-"""The engine: three loops, each written once, for every family.
+"""The engine: two loops, each written once, for every family (the third, over starts, is ``_search``).
 
-``step`` goes over blocks, ``climb`` over iterations, ``search`` over starts.
+``step`` goes over blocks, ``climb`` over iterations.
 
 A step costs one pass over the data and gives the objective at the point it started from for free, so no safeguard here
 ever needs a second evaluation. Its price is that the objective of the last image is not known until that image is
@@ -13,26 +13,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial, reduce
-from itertools import islice
-from operator import itemgetter
-from time import perf_counter
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils.parallel import Parallel, delayed
 
 from ._accelerate import Accelerator, Secants
 from ._charts import pack, unpack
-from ._executors import Run, one_blas_thread, serial, workers
+from ._executors import Run, serial
 from ._model import Ascent, Data, Degenerate, Model, Params, Rounding, Stats, add
 
 Array = NDArray[Any]
 T = TypeVar("T")
-
-
-class FitFailedError(ValueError):
-    """No start led anywhere; the message says why each failed."""
 
 
 def total(stats: Iterable[T]) -> T:
@@ -64,6 +56,12 @@ def step(model: Model, blocks: Sequence[Data], params: Params, *, run: Run[Stats
     if not np.isfinite(objective):
         raise Degenerate(f"the objective is {objective}")
     return Step(model.maximize(penalised, params), stats, objective, loglik)
+
+
+# So many EM steps in a row must confirm that less than tol is left to gain, unless it is clearly so: this share of it.
+_CONFIRM, _CLEARLY = 2, 1e-3
+# So many steps in a row without a gain end a climb that does not otherwise converge.
+_IDLE = 5
 
 
 class Pace:
@@ -263,209 +261,3 @@ def _try(model: Model, blocks: Sequence[Data], point: Params, run: Run[Stats]) -
             return step(model, blocks, point, run=run)
     except (Degenerate, np.linalg.LinAlgError) as error:
         return str(error)
-
-
-class Search(NamedTuple):
-    """The best climb, and what became of every start."""
-
-    best: Ascent
-    restarts: list[dict[str, Any]]
-
-
-# So many EM steps in a row must confirm that less than tol is left to gain, unless it is clearly so: this share of it.
-_CONFIRM, _CLEARLY = 2, 1e-3
-# So many steps in a row without a gain end a climb that does not otherwise converge.
-_IDLE = 5
-# The race: how many start; at each rung, how many steps they take and how many places there are in the next.
-_RACERS, _RUNGS = 32, ((3, 12), (5, 6), (8, 3))
-# Moves out of the best optimum: how many are tried at once; their rungs; how often, each time from a better optimum.
-_MOVES, _MOVE_RUNGS, _ROUNDS = 16, ((6, 4), (40, 1)), 20
-# Objectives of racers that differ by less, in nats, are the same.
-_TIE = 1e-3
-# A climb that takes longer than this, in seconds, is worth the price (some 20 ms) of handing the next ones to other
-# workers.
-_WORTH_SHARING = 0.1
-
-
-def search(
-    model: Model,
-    data: Data,
-    *,
-    n_init: int | Literal["auto"],
-    seed: np.random.SeedSequence,
-    n_workers: int,
-    first: Params | None = None,
-    **climbing: Any,
-) -> Search:
-    """Climb from several starts and keep the best regular solution; a start that fails is recorded, not fatal.
-
-    An integer ``n_init`` is that many full climbs. "auto" is a race: many starts take a few steps on a bounded sample
-    of the data, the lower half drops out at each rung, and the last few are climbed on all of it; then the model's
-    moves out of the best optimum race in the same way, until none of them pays. ``first``, if given, is the first start
-    (with "auto" the only one); the others are the model's own, each from a child of ``seed`` drawn before any work.
-    """
-    blocks, sketch = model.split(data), model.sketch(data)
-    restarts: list[dict[str, Any]] = []
-    starts: dict[int, Params] = {} if first is None else {0: first}
-    n_starts = n_init if n_init != "auto" else _RACERS if first is None else 1
-    with one_blas_thread():
-        for index, child in enumerate(seed.spawn(n_starts)):
-            try:
-                start = starts.get(index) or model.start(sketch, np.random.default_rng(child))
-            except (Degenerate, np.linalg.LinAlgError) as error:
-                restarts.append(_fate(index, error))
-                continue
-            twin = next((i for i, other in starts.items() if i < index and _equal(start, other)), None)
-            if twin is None:
-                starts[index] = start
-            else:
-                restarts.append(_fate(index, Degenerate(f"the same as start {twin}")) | {"status": "duplicate"})
-        racing = n_init == "auto" and len(starts) > 1
-        interrupted = False
-        small = model.split(sketch) if racing else []
-        if racing:
-            finalists, interrupted = _race(model, small, starts, _RUNGS, restarts, n_workers, **climbing)
-            starts = {index: ascent.params for index, ascent in finalists.items()}
-        if interrupted:  # one step on all the data, so that what is returned has an objective
-            climbing["max_iter"] = 1
-        outcomes = _from_each(starts, climb, model, blocks, n_workers, **climbing)
-        best = _best(outcomes, climbing["tol"])
-        if racing and best is not None and not interrupted and best.status != "stopped":
-            moved, interrupted = _move(model, sketch, small, best, n_workers, **climbing)
-            if moved is not None:
-                outcomes |= _from_each({n_starts: moved}, climb, model, blocks, n_workers, **climbing)
-                best = _best(outcomes, climbing["tol"])
-    restarts.extend(_fate(index, outcome) for index, outcome in outcomes.items())
-    restarts.sort(key=itemgetter("start"))
-    if best is None:
-        reasons = dict.fromkeys(row["reason"] for row in restarts if row["status"] == "failed")
-        raise FitFailedError(f"every start failed ({'; '.join(reasons)})")
-    if interrupted:
-        best = best._replace(status="stopped", reason=INTERRUPTED)
-    return Search(best, restarts)
-
-
-def _race(
-    model: Model,
-    blocks: Sequence[Data],
-    starts: dict[int, Params],
-    rungs: Sequence[tuple[int, int]],
-    restarts: list[dict[str, Any]],
-    n_workers: int,
-    **climbing: Any,
-) -> tuple[dict[int, Ascent], bool]:
-    """Successive halving: the finalists, the best first, and whether the user interrupted; others are recorded."""
-    climbing |= {"watch": None}
-    for n_steps, places in rungs:
-        outcomes = _from_each(starts, climb, model, blocks, n_workers, **climbing | {"max_iter": n_steps})
-        running = {index: outcome for index, outcome in outcomes.items() if isinstance(outcome, Ascent)}
-        # Equal but for rounding is equal: the earlier start goes first, whatever the order of the rows.
-        order = sorted(
-            running, key=lambda i: (running[i].status == "degenerate", -round(running[i].objective / _TIE), i)
-        )
-        interrupted = any(map(_interrupted, outcomes.values()))
-        if interrupted:
-            places = 1
-        restarts += [_fate(index, outcome) for index, outcome in outcomes.items() if index not in running]
-        restarts += [_fate(index, running[index]) | {"status": "outrun", "reason": ""} for index in order[places:]]
-        finalists = {index: running[index] for index in order[:places]}
-        starts = {index: running[index].params for index in sorted(finalists)}
-        if interrupted:
-            break
-    return finalists, interrupted
-
-
-def _move(
-    model: Model, sketch: Data, blocks: Sequence[Data], best: Ascent, n_workers: int, **climbing: Any
-) -> tuple[Params | None, bool]:
-    """Leave the best optimum for better ones as long as moves pay; None if none did. And whether it was interrupted."""
-    climbing |= {"watch": None}
-    # Where the best optimum lies on the sketch.
-    here = _attempt(climb, model, blocks, best.params, **climbing | {"max_iter": _MOVE_RUNGS[-1][0]})
-    moved = None
-    if isinstance(here, Exception):
-        return moved, False
-    for _ in range(_ROUNDS):
-        moves = dict(enumerate(islice(model.moves(here.params, sketch), _MOVES)))
-        if not moves:
-            break
-        finalists, interrupted = _race(model, blocks, moves, _MOVE_RUNGS, [], n_workers, **climbing)
-        winner = next((a for a in finalists.values() if a.status != "degenerate"), None)
-        if interrupted or winner is None or not _better(winner, here, _TIE):
-            return moved, interrupted
-        here, moved = winner, winner.params
-    return moved, False
-
-
-def _best(outcomes: dict[int, Ascent | Exception], tol: float) -> Ascent | None:
-    """Give the best outcome, the earlier of two that are equal."""
-    best: Ascent | None = None
-    for outcome in outcomes.values():
-        if isinstance(outcome, Ascent) and (best is None or _better(outcome, best, tol)):
-            best = outcome
-    return best
-
-
-def _from_each(
-    starts: dict[int, Params],
-    move: Callable[..., Ascent],
-    model: Model,
-    blocks: Sequence[Data],
-    n_workers: int,
-    **how: Any,
-) -> dict[int, Ascent | Exception]:
-    """Move from every start: the first with its blocks over the workers, the others side by side if that pays."""
-    outcomes: dict[int, Ascent | Exception] = {}
-    seconds = 0.0
-    with workers(min(n_workers, len(blocks))) as run:
-        for index, start in starts.items():
-            if n_workers > 1 and seconds > _WORTH_SHARING:
-                break
-            began = perf_counter()
-            outcomes[index] = _attempt(move, model, blocks, start, run=run, number=index, **how)
-            seconds = perf_counter() - began
-            if _interrupted(outcomes[index]):
-                return outcomes
-    rest = [index for index in starts if index not in outcomes]
-    if rest:
-        parallel = Parallel(n_jobs=n_workers, prefer="threads")
-        try:
-            found = parallel(
-                delayed(_attempt)(move, model, blocks, starts[index], number=index, **how) for index in rest
-            )
-        except KeyboardInterrupt:  # what is finished is kept
-            found = [Degenerate(INTERRUPTED) for _ in rest]
-        outcomes.update(zip(rest, found, strict=True))
-    return outcomes
-
-
-def _attempt(move: Callable[..., Ascent], *where: Any, **how: Any) -> Ascent | Exception:
-    try:
-        return move(*where, **how)
-    except (Degenerate, np.linalg.LinAlgError) as error:
-        return error
-
-
-def _interrupted(outcome: Ascent | Exception) -> bool:
-    return isinstance(outcome, Ascent) and outcome.reason == INTERRUPTED
-
-
-def _fate(index: int, outcome: Ascent | Exception) -> dict[str, Any]:
-    if isinstance(outcome, Ascent):
-        ending = (outcome.status, outcome.objective, outcome.n_steps, outcome.reason)
-    else:
-        ending = ("failed", -np.inf, 0, str(outcome))
-    return dict(zip(("start", "status", "objective", "n_iter", "reason"), (index, *ending), strict=True))
-
-
-def _equal(one: Any, other: Any) -> bool:
-    if isinstance(one, tuple):
-        return all(map(_equal, one, other))
-    return np.array_equal(one, other)
-
-
-def _better(one: Ascent, other: Ascent, tol: float) -> bool:
-    """Whether a later climb beats an earlier one: regular before degenerate, then higher than by what ``tol`` left."""
-    if (one.status == "degenerate") != (other.status == "degenerate"):
-        return other.status == "degenerate"
-    return one.objective > other.objective + tol

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from scipy.stats import chi2
 from sklearn.utils.validation import check_is_fitted
 
-from ._em import FitFailedError
 from ._mixin import EMMixin
 from ._patterns import Incomplete, group
+from ._search import FitFailedError
 from ._uncertainty import posterior_draws, slowest_rate
-from ._validation import Interval, generator
+from ._validation import Interval, check_weight, generator
 from .normal import MissingNormal, Normal, varying
 
 Array = NDArray[Any]
@@ -99,7 +99,13 @@ class IncompleteAnalysis(EMMixin):
         return np.asarray(self.mean_ + noise @ self._recall().cholesky.T)
 
     def multiple_impute(
-        self, X: Any, n_imputations: int = 20, *, method: str = "posterior", random_state: Any = None
+        self,
+        X: Any,
+        n_imputations: int = 20,
+        *,
+        method: str = "posterior",
+        sample_weight: Any = None,
+        random_state: Any = None,
     ) -> Array:
         """Impute several times, each time with other parameters that the data allow as well.
 
@@ -114,6 +120,8 @@ class IncompleteAnalysis(EMMixin):
         method : {"posterior", "bootstrap"}, default="posterior"
             Draw the parameters by data augmentation, as many steps apart as the fraction of missing information asks
             for; or refit, warm started, to resampled rows.
+        sample_weight : array-like of shape (n_samples,), optional
+            The weights of the fit; the posterior asks for whole numbers.
         random_state : int, RandomState, Generator, SeedSequence, optional
             Its own seed: without one every call differs.
 
@@ -132,20 +140,30 @@ class IncompleteAnalysis(EMMixin):
         if method not in ("posterior", "bootstrap"):
             raise ValueError(f"method must be 'posterior' or 'bootstrap'. Got {method!r} instead.")
         X = self._check_rows(X, reset=False)
+        weight = check_weight(sample_weight, len(X))
         rng = generator(random_state)
         params, model = self._recall(), self._used_model()
         if method == "posterior":
+            rows = X
+            if weight is not None:
+                if (weight != np.round(weight)).any():
+                    raise ValueError("the posterior needs whole numbers as sample_weight; use method='bootstrap'")
+                rows = np.repeat(X, weight.astype(np.intp), axis=0)
             rate = min(max(self.worst_missing_information_, 0.05), 0.99)
-            draws = posterior_draws(model, X, params, rng, max(3, int(np.ceil(np.log(0.02) / np.log(rate)))))
+            draws = posterior_draws(model, rows, params, rng, max(3, int(np.ceil(np.log(0.02) / np.log(rate)))))
         else:
-            draws = (self._resampled(model, X, params, rng) for _ in range(n_imputations))
+            if weight is None:
+                weight = np.ones(len(X))
+            draws = (self._resampled(model, X, weight, params, rng) for _ in range(n_imputations))
         return np.array([self._complete(X, rng, draw) for draw, _ in zip(draws, range(n_imputations), strict=False)])
 
-    def _resampled(self, model: MissingNormal, X: Array, params: Normal, rng: np.random.Generator) -> Normal:
+    def _resampled(
+        self, model: MissingNormal, X: Array, weight: Array, params: Normal, rng: np.random.Generator
+    ) -> Normal:
         """Parameters fitted to rows drawn with replacement; drawn again where these have no regular fit."""
         for _ in range(_REDRAWS):
-            weight = rng.multinomial(len(X), np.full(len(X), 1.0 / len(X))).astype(np.float64)
-            data = model.prepare(X, weight)
+            drawn = rng.multinomial(round(weight.sum()), weight / weight.sum()).astype(np.float64)
+            data = model.prepare(X, drawn)
             if len(data.columns) < np.count_nonzero(varying(params)):
                 continue
             try:
@@ -159,29 +177,31 @@ class IncompleteAnalysis(EMMixin):
             "or fit with prior='ridge'"
         )
 
-    def _at_optimum(self, X: Any) -> tuple[MissingNormal, Incomplete, Normal]:
+    def _at_optimum(self, X: Any, sample_weight: Any = None) -> tuple[MissingNormal, Incomplete, Normal]:
         check_is_fitted(self)
         X = self._check_rows(X, reset=False)
         model = self._used_model()
-        data = model.prepare(X)
+        data = model.prepare(X, check_weight(sample_weight, len(X)))
         return model.calibrate(data), data, model.standardize(self._recall(), data)
 
-    def missing_information(self, X: Any) -> float:
+    def missing_information(self, X: Any, sample_weight: Any = None) -> float:
         """Largest fraction of missing information of any function of the parameters, between 0 and 1.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             The rows that the imputer was fitted to.
+        sample_weight : array-like of shape (n_samples,), optional
+            The weights of the fit.
 
         Returns
         -------
         float
         """
-        model, data, params = self._at_optimum(X)
+        model, data, params = self._at_optimum(X, sample_weight)
         return slowest_rate(model, model.split(data), params)
 
-    def little_mcar_test(self, X: Any) -> McarTest:
+    def little_mcar_test(self, X: Any, sample_weight: Any = None) -> McarTest:
         """Little's test of the hypothesis that cells are missing completely at random.
 
         A small p-value says that the means differ between the patterns of missing cells by more than chance.
@@ -190,6 +210,8 @@ class IncompleteAnalysis(EMMixin):
         ----------
         X : array-like of shape (n_samples, n_features)
             The rows that the imputer was fitted to.
+        sample_weight : array-like of shape (n_samples,), optional
+            How often each row counts.
 
         Returns
         -------
@@ -203,15 +225,19 @@ class IncompleteAnalysis(EMMixin):
         """
         check_is_fitted(self)
         X = self._check_rows(X, reset=False)
+        weight = check_weight(sample_weight, len(X))
+        weight = np.ones(len(X)) if weight is None else weight
+        X, weight = X[weight > 0.0], weight[weight > 0.0]
         params = self._recall()
         columns = np.flatnonzero(varying(params))
         x = X[:, columns]
         patterns = group(np.isnan(x))
         means = np.full(patterns.missing.shape, np.nan)
-        counts = np.diff(patterns.starts)
+        counts = np.zeros(len(means))
         for s, missing in enumerate(patterns.missing):
             rows = patterns.order[patterns.starts[s] : patterns.starts[s + 1]]
-            means[s, ~missing] = x[np.ix_(rows, ~missing)].mean(axis=0)
+            counts[s] = weight[rows].sum()
+            means[s, ~missing] = weight[rows] @ x[np.ix_(rows, ~missing)] / counts[s]
         whole = np.full((len(means), X.shape[1]), np.nan)
         whole[:, columns] = means
         statistic = float(counts @ self._fill(whole, params, "distance")[0])

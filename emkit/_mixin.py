@@ -24,9 +24,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._accelerate import ACCELERATORS
 from ._compat import CallbackSupportMixin, with_callbacks
-from ._em import ASKED, FitFailedError, Search, search
+from ._em import ASKED
 from ._executors import count_workers, one_blas_thread, workers
 from ._model import Ascent, Data, Model, Params
+from ._search import FitFailedError, Search, search
 from ._standard_errors import StandardErrors, standard_errors
 from ._validation import (
     FLAG,
@@ -104,7 +105,7 @@ class EMMixin(CallbackSupportMixin):  # type: ignore[misc]
         """Turn what the user hands in into rows of floats; with ``reset`` also learn their number and names."""
         return check_rows(self, X, reset=reset)
 
-    def _check_start(self, X: Any) -> None:
+    def _check_start(self, X: Any, weight: Array | None) -> None:
         """Refuse starting values that do not fit the data, and data too few for the model."""
 
     def _continues(self, data: Data) -> bool:
@@ -175,7 +176,7 @@ class EMMixin(CallbackSupportMixin):  # type: ignore[misc]
             )
         X = self._check_rows(X, reset=True)
         weight = check_weight(sample_weight, len(X))
-        self._check_start(X)
+        self._check_start(X, weight)
         model = self._model()
         data = model.prepare(X, weight)
         model = model.calibrate(data)
@@ -254,6 +255,13 @@ class EMMixin(CallbackSupportMixin):  # type: ignore[misc]
             remedy = _REMEDY[self.status_].format(gap=self.gap_)
             message = f"{type(self).__name__} did not converge ({self.status_}): {found.best.reason}"
             warnings.warn(f"{message}; {remedy}" if remedy else message, ConvergenceWarning, stacklevel=6)
+        if found.is_lone and self.status_ != "degenerate":
+            warnings.warn(
+                f"{type(self).__name__} found its optimum only once, other starts led to lower ones: there may be a "
+                "higher one; restarts_ tells of each start, a larger n_init or another random_state tries more",
+                ConvergenceWarning,
+                stacklevel=6,
+            )
         failed = [row for row in found.restarts if row["status"] == "failed"]
         if failed:
             warnings.warn(

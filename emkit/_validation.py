@@ -198,8 +198,8 @@ def _cells(column: Array, name: str) -> Array:
         nothing += (sys.modules["pandas"].NA, sys.modules["pandas"].NaT)
     values = np.empty(len(column))
     for i, cell in enumerate(column):
-        if isinstance(cell, str):
-            raise ValueError(f"{_not_a_number(name, 'str')}; row {i} holds {cell!r}")
+        if isinstance(cell, str | date | np.datetime64 | np.timedelta64) and not any(cell is n for n in nothing):
+            raise ValueError(f"{_not_a_number(name, type(cell).__name__)}; row {i} holds {cell!r}")
         values[i] = np.nan if any(cell is n for n in nothing) else float(cell)
     return values
 

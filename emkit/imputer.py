@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -11,16 +12,16 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from . import kernels
-from ._em import Search
 from ._executors import one_blas_thread
 from ._incomplete_analysis import IncompleteAnalysis
 from ._mixin import EMMixin
 from ._model import Model
 from ._patterns import Incomplete, Patterns, row_sizes
+from ._search import Search
 from ._uncertainty import slowest_rate
 from ._validation import FLAG, NOTHING, ArrayLike, Instance, Interval, Options, Rules, check_holes, generator
 from .exceptions import DataWarning
-from .normal import MissingNormal, Normal, deviations, inverse, varying
+from .normal import MissingNormal, Normal, deviations, inverse, unidentified, varying
 
 Array = NDArray[Any]
 
@@ -195,7 +196,8 @@ class EMImputer(IncompleteAnalysis, TransformerMixin, BaseEstimator):  # type: i
         kind = self.prior
         if not (kind is None or isinstance(kind, str)):
             kind = tuple(map(tuple, np.asarray(kind, dtype=np.float64)[np.ix_(self._kept, self._kept)].tolist()))
-        return MissingNormal(kind, float(self.prior_strength))
+        names = tuple(self._named([int(j)]) for j in self._kept)
+        return MissingNormal(kind, float(self.prior_strength), names=names)
 
     def _used_model(self) -> MissingNormal:
         """The model with the prior that ``fit`` settled on."""
@@ -257,7 +259,17 @@ class EMImputer(IncompleteAnalysis, TransformerMixin, BaseEstimator):  # type: i
             bounds.append(np.broadcast_to(value, (p,)))
         return bounds[0], bounds[1]
 
-    def _check_start(self, X: Array) -> None:
+    def _check_start(self, X: Array, weight: Array | None) -> None:
+        if weight is not None:
+            seen = ~np.isnan(X[weight > 0.0])
+            if np.count_nonzero(seen.any(axis=1)) < 2:
+                raise ValueError("fewer than 2 rows with an observed cell have a positive sample_weight")
+            lost = np.flatnonzero(~seen.any(axis=0) & ~np.isnan(X).all(axis=0))
+            if len(lost):
+                raise ValueError(
+                    f"column {self._named(self._kept[lost[:1]])} was only observed in rows whose sample_weight is 0, "
+                    "which count as absent; leave the column out, or give one of these rows a weight"
+                )
         low, high = kernels.range_missing(X)
         flat = np.flatnonzero((high > low) & (high - low < 1e-151))
         if len(flat):
@@ -291,6 +303,12 @@ class EMImputer(IncompleteAnalysis, TransformerMixin, BaseEstimator):  # type: i
         fixed = np.setdiff1d(np.flatnonzero(~np.isnan(X).all(axis=0)), data.columns)
         if len(fixed):
             self._warn(f"columns that do not vary are filled with their value: {self._named(self._kept[fixed])}")
+        reason = unidentified(data, self._used.varied) if self.prior is None and self.converged_ else None
+        if reason is not None:
+            self._warn(
+                f"the likelihood has no unique maximum, because {reason}: the estimate depends on where EM began; "
+                "prior='ridge' makes it unique"
+            )
         self.missing_patterns_ = MissingPatterns(missing, data.counts[counts])
         holes = np.isnan(X)
         self.indicator_features_ = np.flatnonzero(holes.any(axis=0))
@@ -322,7 +340,7 @@ class EMImputer(IncompleteAnalysis, TransformerMixin, BaseEstimator):  # type: i
         cholesky[np.ix_(varies, varies)] = np.linalg.cholesky(correlation) * unit[:, None]
         return Normal(np.asarray(self.mean_), cholesky)
 
-    def _named(self, columns: Array) -> str:
+    def _named(self, columns: Iterable[int]) -> str:
         names = getattr(self, "feature_names_in_", None)
         return ", ".join(str(j) if names is None else repr(names[j]) for j in columns)
 
@@ -394,8 +412,9 @@ class EMImputer(IncompleteAnalysis, TransformerMixin, BaseEstimator):  # type: i
             return filled
         holes = np.isnan(X)
         if rng is not None:
+            drawn = holes & varying(params)
             for _ in range(_REDRAWS):
-                outside = np.flatnonzero((holes & ((filled < low) | (filled > high))).any(axis=1))
+                outside = np.flatnonzero((drawn & ((filled < low) | (filled > high))).any(axis=1))
                 if not len(outside):
                     break
                 filled[outside] = self._cells(X[outside], rng, params)

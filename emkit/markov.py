@@ -290,7 +290,7 @@ class EMHiddenMarkov(EMMixin, ClusterMixin, OneToOneFeatureMixin, TransformerMix
         except ValueError as error:
             raise type(error)(X.translate(str(error))) from error
 
-    def _check_start(self, X: Sequences) -> None:
+    def _check_start(self, X: Sequences, weight: Array | None) -> None:
         if len(X) < self.n_states:
             raise ValueError(
                 f"n_states={self.n_states}, but X has n_samples={len(X)}; set n_states to {len(X)} or fewer"

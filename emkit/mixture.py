@@ -434,7 +434,7 @@ class EMGaussianMixture(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[m
                 raise InvalidParameterError(f"{name} must be an array of numbers: {error}") from error
         return Given(*values)
 
-    def _check_start(self, X: Array) -> None:
+    def _check_start(self, X: Array, weight: Array | None) -> None:
         (n, d), k, name = X.shape, self.n_components, type(self).__name__
         if n < k:
             raise ValueError(f"n_components={k}, but X has n_samples={n}; set n_components to {n} or fewer")

@@ -13,7 +13,7 @@ with the prior's ``D`` and ``df`` (neither, nor ``p + 1``, without one).
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -96,6 +96,9 @@ class MissingNormal(Model):
     log_unit: float = 0.0
     # Whether "auto" was asked for and no reason for a prior has been found yet.
     willing: bool = False
+    # What messages call the columns of the data, by default their numbers; and those that vary, set by ``calibrate``.
+    names: tuple[str, ...] = ()
+    varied: tuple[str, ...] = ()
 
     @property
     def charts(self) -> Charts:
@@ -109,19 +112,19 @@ class MissingNormal(Model):
     def calibrate(self, data: Incomplete) -> MissingNormal:
         """The prior in the coordinates of the data; "auto" becomes a ridge where the likelihood has no maximum."""
         p = len(data.scale)
+        named = replace(self, varied=tuple(self.names[j] if self.names else str(j) for j in data.columns))
         if self.kind == "auto":
-            reason = _unidentified(data)
-            if reason is None:
-                return replace(self, kind=None, willing=True)
-            return replace(self, kind=None, willing=True).rescue(data, reason) or self
+            willing = replace(named, kind=None, willing=True)
+            reason = unidentified(data, named.varied)
+            return willing if reason is None else willing.rescue(data, reason) or willing
         if self.kind is None:
-            return self
+            return named
         if self.kind == "ridge":
             scatter = self.strength * np.eye(p)
         else:
             whole = np.array(self.kind)
             scatter = whole[np.ix_(data.columns, data.columns)] / data.scale[:, None] / data.scale
-        return replace(self, scatter=tuple(map(tuple, scatter.tolist())), log_unit=float(np.log(data.scale).sum()))
+        return replace(named, scatter=tuple(map(tuple, scatter.tolist())), log_unit=float(np.log(data.scale).sum()))
 
     def rescue(self, data: Incomplete, reason: str) -> MissingNormal | None:
         """A ridge, announced, if the prior was left to us."""
@@ -151,7 +154,7 @@ class MissingNormal(Model):
         """The maximum itself if patterns are monotone and there is no prior, else moments of pairs that were seen."""
         order = monotone_order(data) if self.kind is None else None
         if order is not None and len(order):
-            return _monotone(data, order)
+            return _monotone(data, order, self.varied)
         return _pairwise(data)
 
     def expect(self, params: Normal, data: Incomplete) -> Completed:
@@ -198,7 +201,7 @@ class MissingNormal(Model):
 
     def degenerate(self, params: Normal, stats: Completed) -> str | None:
         """Name the columns of a covariance that is all but singular."""
-        thin = thinnest(params.cholesky)
+        thin = thinnest(params.cholesky, self.varied)
         return None if thin is None else f"the covariance of {thin} is singular"
 
     def n_parameters(self, params: Normal) -> int:
@@ -282,7 +285,7 @@ class MissingNormal(Model):
             out.log_density[order] = -0.5 * (np.repeat(cells + whole, np.diff(starts)) + inside)
 
 
-def _unidentified(data: Incomplete) -> str | None:
+def unidentified(data: Incomplete, names: Sequence[str]) -> str | None:
     """Say why the likelihood has no unique maximum, if that can be seen from the holes alone."""
     p = len(data.scale)
     if p >= data.total:
@@ -291,8 +294,8 @@ def _unidentified(data: Incomplete) -> str | None:
         return None
     apart = np.argwhere(np.triu(data.seen_together() == 0.0))
     if len(apart):
-        a, b = data.columns[apart[0]]
-        return f"columns {a} and {b} are never seen in the same row"
+        a, b = apart[0]
+        return f"columns {names[a]} and {names[b]} are never seen in the same row"
     return None
 
 
@@ -344,8 +347,8 @@ def varying(params: Normal) -> Array:
     return np.asarray(np.diagonal(params.cholesky) > 0.0)
 
 
-def thinnest(cholesky: Array, limit: float = 1e-9) -> str | None:
-    """Columns that make up the direction in which the correlation matrix is singular; None for a regular one."""
+def thinnest(cholesky: Array, names: Sequence[str], limit: float = 1e-9) -> str | None:
+    """Names of the columns along which the correlation matrix is singular; None for a regular one."""
     if not len(cholesky):
         return None
     root = cholesky / deviations(cholesky)[:, None]
@@ -356,7 +359,7 @@ def thinnest(cholesky: Array, limit: float = 1e-9) -> str | None:
     involved = np.flatnonzero(weight > 1e-3)
     named = np.sort(involved[np.argsort(-weight[involved], kind="stable")][:5])
     rest = f" and {len(involved) - len(named)} others" if len(involved) > len(named) else ""
-    return f"columns {', '.join(map(str, named))}{rest}"
+    return f"columns {', '.join(names[j] for j in named)}{rest}"
 
 
 def _pairwise(data: Incomplete) -> Normal:
@@ -373,7 +376,7 @@ def _pairwise(data: Incomplete) -> Normal:
             kept = 0.8 * kept if kept > 1e-3 else 0.0
 
 
-def _monotone(data: Incomplete, order: Array) -> Normal:
+def _monotone(data: Incomplete, order: Array, names: Sequence[str]) -> Normal:
     """Maximum likelihood in one pass: regress each column on those seen more often, over the rows that have it.
 
     References
@@ -392,7 +395,7 @@ def _monotone(data: Incomplete, order: Array) -> Normal:
         z = z - moves[:, None] * middle
         root: Array = np.asarray(np.linalg.qr(z * np.sqrt(w)[:, None], mode="r"))
         if len(root) <= j or not abs(root[j, j]) > np.sqrt(_SINGULAR) * np.linalg.norm(root[:, j]):
-            raise Degenerate(f"column {data.columns[column]} is a combination of others; drop it, or set prior='ridge'")
+            raise Degenerate(f"column {names[column]} is a combination of others; drop it, or set prior='ridge'")
         slope = np.linalg.solve(root[:j, :j], root[:j, j])
         mean[j] = middle[j] + slope @ (mean[:j] - middle[:j])
         covariance[j, :j] = covariance[:j, j] = covariance[:j, :j] @ slope

@@ -15,9 +15,10 @@ from threadpoolctl import threadpool_info
 from emkit import EMGaussianMixture
 from emkit._accelerate import ACCELERATORS, Plain, Secants
 from emkit._charts import Real
-from emkit._em import FitFailedError, _move, climb, search, total
+from emkit._em import climb, total
 from emkit._executors import count_workers, workers
 from emkit._model import Degenerate, Model, Rounding
+from emkit._search import FitFailedError, _move, search
 from emkit.emissions.gaussian import Full
 from emkit.mixture import Mixture, Parts
 
@@ -330,8 +331,31 @@ def test_moves_leave_a_local_optimum_and_a_saddle():
         law = model.law.from_precisions(np.array([[at, at] for at in means]), np.array([np.eye(2) * precision] * 3))
         start = model.standardize(Parts(np.full(3, 1 / 3), law), data)
         ends[name] = climb(model, model.split(data), start, **how)
-    assert _move(model, model.sketch(data), model.split(data), ends["truth"], 1, **how) == (None, False)
+    assert _move(model, model.sketch(data), model.split(data), ends["truth"], True, 1, **how) == (
+        ends["truth"],
+        False,  # a move led back: it is no longer found only once
+        False,
+    )
     for name in list(where)[1:]:
         assert ends[name].objective < ends["truth"].objective - 10
-        moved, _ = _move(model, model.sketch(data), model.split(data), ends[name], 1, **how)
-        assert climb(model, model.split(data), moved, **how).objective > ends["truth"].objective - 1e-3
+        moved, is_lone, _ = _move(model, model.sketch(data), model.split(data), ends[name], True, 1, **how)
+        assert not is_lone
+        assert climb(model, model.split(data), moved.params, **how).objective > ends["truth"].objective - 1e-3
+
+
+def test_an_optimum_found_only_once_is_warned_of():
+    rng = np.random.default_rng(1)
+    clear = np.concatenate([rng.normal(at, 1.0, size=(60, 2)) for at in (0.0, 10.0, 20.0)])
+    shapeless = rng.uniform(size=(500, 4))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        EMGaussianMixture(3, random_state=0).fit(clear)
+        EMGaussianMixture(12, covariance_type="spherical", n_init=1, random_state=0).fit(
+            shapeless
+        )  # there is nothing to compare with
+    with pytest.warns(ConvergenceWarning, match=r"only once.*restarts_"):
+        mixture = EMGaussianMixture(12, covariance_type="spherical", n_init=4, random_state=0).fit(shapeless)
+    ends = np.sort([row["objective"] for row in mixture.restarts_])
+    assert ends[-1] - ends[-2] > 0.01
+    with pytest.warns(ConvergenceWarning, match="only once"):
+        EMGaussianMixture(12, covariance_type="spherical", random_state=0).fit(shapeless)

@@ -596,3 +596,73 @@ def test_fields_of_records_are_read():
     records = np.zeros(len(M), dtype=[("tag", "i1"), ("rows", "f8", (M.shape[1],))])
     records["rows"] = M
     np.testing.assert_array_equal(EMImputer().fit_transform(records["rows"]), EMImputer().fit_transform(M))
+
+
+# Weights and names in everything that is told of a fit ---------------------------------------------------------------
+
+
+def test_whole_weights_are_repetitions_in_every_analysis():
+    rng = np.random.default_rng(11)
+    X = rng.multivariate_normal([0.0, 1.0, 2.0], np.eye(3) + 0.5, 60)
+    X[rng.random(X.shape) < 0.2] = np.nan
+    X = X[~np.isnan(X).all(axis=1)]
+    weight = rng.integers(0, 4, len(X)).astype(float)
+    again = np.repeat(X, weight.astype(int), axis=0)
+    one = EMImputer(prior=None, tol=1e-8).fit(X, sample_weight=weight)
+    two = EMImputer(prior=None, tol=1e-8).fit(again)
+    np.testing.assert_allclose(one.little_mcar_test(X, weight), two.little_mcar_test(again), rtol=1e-6)
+    np.testing.assert_allclose(one.missing_information(X, weight), two.missing_information(again), rtol=1e-3)
+    for method in ("posterior", "bootstrap"):
+        draws = one.multiple_impute(X, 40, method=method, sample_weight=weight, random_state=0)
+        others = two.multiple_impute(again, 40, method=method, random_state=1)
+        holes = np.isnan(X[:, 0]) & (weight > 0)
+        between = draws[:, holes, 0].mean(axis=1).std(), others[:, np.isnan(again[:, 0]), 0].mean(axis=1).std()
+        assert 0.5 < between[0] / between[1] < 2.0
+    with pytest.raises(ValueError, match="whole numbers"):
+        one.multiple_impute(X, 2, sample_weight=weight + 0.5)
+
+
+def test_rows_of_weight_zero_are_absent():
+    X = np.array([[1.0, np.nan], [2.0, 1.0], [3.0, np.nan], [4.0, np.nan]])
+    with pytest.raises(ValueError, match="column 1 was only observed in rows whose sample_weight is 0"):
+        EMImputer().fit(X, sample_weight=[1.0, 0.0, 1.0, 1.0])
+    with pytest.raises(ValueError, match="fewer than 2 rows"):
+        EMImputer().fit(X, sample_weight=[2.0, 0.0, 0.0, 0.0])
+
+
+def test_messages_call_columns_what_the_user_calls_them():
+    rng = np.random.default_rng(12)
+    X = pd.DataFrame(rng.normal(size=(40, 4)), columns=["never", "one", "twice", "other"])
+    X["never"] = np.nan
+    X["twice"] = 2.0 * X["one"]
+    X.iloc[:3, 3] = np.nan
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)
+        with pytest.raises(ValueError, match=r"'twice'|'one'"):
+            EMImputer(prior=None).fit(X)
+        X["twice"] = rng.normal(size=40)
+        X.loc[:19, "one"] = np.nan
+        X.loc[20:, "twice"] = np.nan
+    with pytest.warns(DataWarning, match="columns 'one' and 'twice' are never seen in the same row"):
+        EMImputer().fit(X.drop(columns="never"))
+    with pytest.warns(DataWarning, match="no unique maximum, because columns 'one' and 'twice'"):
+        EMImputer(prior=None).fit(X.drop(columns="never"))
+
+
+def test_a_date_further_down_is_named():
+    X = np.array([[1.0, 2.0], [2.0, 3.0], [3.0, pd.Timestamp("2020-01-01")]], dtype=object)
+    with pytest.raises(ValueError, match="row 2 holds"):
+        EMImputer().fit(X)
+
+
+def test_draws_are_truncated_beside_a_constant_outside_the_bounds():
+    rng = np.random.default_rng(13)
+    X = np.column_stack([rng.normal(size=200), np.full(200, 5.0)])
+    X[:100] = np.nan
+    X[:50, 1] = 5.0
+    imputer = EMImputer(min_value=-1.0, max_value=1.0, sample_posterior=True, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)
+        filled = imputer.fit_transform(X)[50:100]
+    assert np.unique(filled[:, 0]).size > 40  # draws inside, not values of a bound
+    assert (filled[:, 1] == 1.0).all()

@@ -15,9 +15,10 @@ from specimens import SPECIMENS
 import emkit
 from emkit._accelerate import ACCELERATORS
 from emkit._charts import Cholesky, Positive, Real, Simplex, pack, unpack
-from emkit._em import climb, search, step, total
+from emkit._em import climb, step, total
 from emkit._executors import serial
 from emkit._model import Emission, Model, add
+from emkit._search import search
 from emkit._standard_errors import Neighbourhood
 from emkit.mixture import Mixture
 
