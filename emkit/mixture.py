@@ -21,7 +21,8 @@ from ._model import Charts, Emission, Model, Rounding, match
 from ._moves import swaps
 from ._starts import greedy_seeds, partition, random_seeds, soften, whiten
 from ._validation import NOTHING, SEED, ArrayLike, Interval, Options, Rules, check_parameter, check_weight, generator
-from .emissions.gaussian import SHAPES, Gaussian
+from .emissions.gaussian import Gaussian
+from .emissions.shapes import SHAPES
 from .exceptions import DataWarning, InvalidParameterError
 
 Array = NDArray[Any]

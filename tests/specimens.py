@@ -21,7 +21,8 @@ from emkit.emissions import (
     Poisson,
     StudentT,
 )
-from emkit.emissions.gaussian import Diagonal, Full, Gaussian, Spherical, Tied
+from emkit.emissions.gaussian import Gaussian
+from emkit.emissions.shapes import Diagonal, Full, Spherical, Tied
 from emkit.mixture import Mixture
 from emkit.normal import MissingNormal
 

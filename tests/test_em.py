@@ -19,7 +19,7 @@ from emkit._em import climb, total
 from emkit._executors import count_workers, workers
 from emkit._model import Degenerate, Model, Rounding
 from emkit._search import FitFailedError, _move, search
-from emkit.emissions.gaussian import Full
+from emkit.emissions.shapes import Full
 from emkit.mixture import Mixture, Parts
 
 

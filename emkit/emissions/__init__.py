@@ -6,10 +6,11 @@ from .categorical import Categorical
 from .columns import Columns
 from .exponential import Exponential
 from .gamma import Gamma
-from .gaussian import SHAPES, Gaussian
+from .gaussian import Gaussian
 from .mixed_gaussian import MixedGaussian
 from .multinomial import Multinomial
 from .poisson import Poisson
+from .shapes import SHAPES
 from .student_t import StudentT
 
 __all__ = [

@@ -16,8 +16,9 @@ from .._model import Charts, Emission, Rounding, add
 from .._starts import greedy_seeds, partition, soften
 from ..exceptions import InvalidParameterError
 from ._holes import find_holes
-from .gaussian import SHAPES, Gaussian, Gaussians
+from .gaussian import Gaussian, Gaussians
 from .gaussian import Sums as NormalSums
+from .shapes import SHAPES
 
 Array = NDArray[Any]
 

@@ -24,7 +24,8 @@ from .._charts import Bounded
 from .._model import Charts, Emission, Rounding
 from ..exceptions import InvalidParameterError
 from ._digamma import shape_from_gap
-from .gaussian import SHAPES, Gaussian, Gaussians
+from .gaussian import Gaussian, Gaussians
+from .shapes import SHAPES
 
 Array = NDArray[Any]
 

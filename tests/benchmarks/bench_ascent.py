@@ -18,7 +18,7 @@ from emkit._em import climb
 from emkit._sequences import Sequences
 from emkit.chain import Chain, MarkovChain
 from emkit.emissions import Categorical, Poisson
-from emkit.emissions.gaussian import Full
+from emkit.emissions.shapes import Full
 from emkit.mixture import Mixture
 from emkit.normal import MissingNormal
 

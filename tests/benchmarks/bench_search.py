@@ -18,7 +18,7 @@ from sklearn.mixture import GaussianMixture
 from emkit import EMGaussianMixture
 from emkit._accelerate import ACCELERATORS
 from emkit._em import climb
-from emkit.emissions.gaussian import Full
+from emkit.emissions.shapes import Full
 from emkit.mixture import Mixture, Parts
 
 ROOT = Path(__file__).parents[2]

@@ -1,0 +1,376 @@
+"""What a fitted hidden Markov model can tell of sequences: states, paths, forecasts, likelihoods, standard errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils import Bunch
+from sklearn.utils.validation import check_is_fitted
+
+from ._mixin import EMMixin
+from ._paths import best_paths, draw_paths, quantiles, walk
+from ._sequences import Sequences, arrange
+from ._standard_errors import StandardErrors
+from ._validation import SEED, Interval, check_parameter, check_weight, generator
+from .chain import Chain, Runs, stationary
+from .emissions import Emission
+
+Array = NDArray[Any]
+
+
+class ChainAnalysis(EMMixin):
+    """Methods of an estimator of a hidden Markov model."""
+
+    algorithm: str
+    startprob_: Array
+    transmat_: Array
+    emission_: Emission
+
+    # States -----------------------------------------------------------------------------------------------------------
+
+    def predict(self, X: Any, *, groups: Any = None, lengths: Any = None) -> Any:
+        """State of each row: by ``algorithm``, the most probable path or the most probable state.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or list of such arrays
+        groups, lengths : array-like, optional
+            As in ``fit``.
+
+        Returns
+        -------
+        ndarray of int, of shape (n_samples,)
+            A list of arrays if X is one.
+        """
+        if self.algorithm == "map":
+            X = arrange(X, groups, lengths)
+            return X.restore(self._infer(X, "smoothed")[0].argmax(axis=1))
+        return self.decode(X, groups=groups, lengths=lengths)[1]
+
+    def predict_proba(self, X: Any, *, groups: Any = None, lengths: Any = None) -> Any:
+        """Smoothed probabilities of the states: given all rows of the sequence, past and future.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or list of such arrays
+        groups, lengths : array-like, optional
+            As in ``fit``.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_states)
+        """
+        X = arrange(X, groups, lengths)
+        return X.restore(self._infer(X, "smoothed")[0])
+
+    def filter_proba(self, X: Any, *, groups: Any = None, lengths: Any = None) -> Any:
+        """Filtered probabilities of the states: given the rows up to each, as known at the time.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or list of such arrays
+        groups, lengths : array-like, optional
+            As in ``fit``.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_states)
+        """
+        X = arrange(X, groups, lengths)
+        return X.restore(self._infer(X, "filtered")[0])
+
+    def filter(self, x: Any, state: Any = None) -> Array:
+        """Take one more observation of a stream.
+
+        Parameters
+        ----------
+        x : array-like of shape (n_features,)
+            The next row.
+        state : array-like of shape (n_states,), optional
+            What the last call returned; None at the beginning of a sequence.
+
+        Returns
+        -------
+        ndarray of shape (n_states,)
+            Probabilities of the states given all rows so far: the ``state`` of the next call.
+        """
+        check_is_fitted(self)
+        rows = self._check_rows(arrange(np.asarray(x)[None], None, None), reset=False)
+        params = self._recall()
+        ahead = params.startprob if state is None else np.asarray(state, dtype=np.float64) @ params.transmat
+        if ahead.shape != params.startprob.shape:
+            raise ValueError(f"state has shape {np.shape(state)}; give what filter returned, {params.startprob.shape}")
+        log_prob = self._log_prob(rows, params)[0]
+        joint = ahead * np.exp(log_prob - log_prob.max()) if np.isfinite(log_prob.max()) else 0.0 * ahead
+        if not joint.any():
+            raise ValueError("the row is impossible: no state that can follow explains it")
+        return np.asarray(joint / joint.sum())
+
+    def decode(self, X: Any, *, groups: Any = None, lengths: Any = None) -> tuple[float, Any]:
+        """Most probable path of the states (Viterbi).
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or list of such arrays
+        groups, lengths : array-like, optional
+            As in ``fit``.
+
+        Returns
+        -------
+        log_prob : float
+            Log-probability of the rows together with the paths, summed over sequences.
+        path : ndarray of int, of shape (n_samples,)
+        """
+        X = arrange(X, groups, lengths)
+        path, score = self._infer(X, "path", "score")
+        return float(score.sum()), X.restore(path)
+
+    def k_best_paths(self, X: Any, n_paths: int = 5) -> tuple[Array, Array]:
+        """Give the most probable paths through one sequence.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            One sequence.
+        n_paths : int, default=5
+
+        Returns
+        -------
+        log_prob : ndarray of shape (n_paths,)
+            Log-probabilities of the rows together with each path, falling; fewer if fewer paths are possible.
+        paths : ndarray of int, of shape (n_paths, n_samples)
+        """
+        check_parameter("k_best_paths", "n_paths", n_paths, (Interval(int, 1),))
+        log_prob, params = self._one(X)
+        return best_paths(log_prob, params.startprob, params.transmat, int(n_paths))
+
+    def sample_paths(self, X: Any, n_paths: int = 1, random_state: Any = None) -> Array:
+        """Draw paths through one sequence from their posterior distribution.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            One sequence.
+        n_paths : int, default=1
+        random_state : int, RandomState, Generator, SeedSequence, optional
+
+        Returns
+        -------
+        ndarray of int, of shape (n_paths, n_samples)
+        """
+        check_parameter("sample_paths", "n_paths", n_paths, (Interval(int, 1),))
+        check_parameter("sample_paths", "random_state", random_state, SEED)
+        filtered = self.filter_proba(X)
+        return draw_paths(filtered, self.transmat_, int(n_paths), generator(random_state))
+
+    def _one(self, X: Any) -> tuple[Array, Chain]:
+        """Log-densities of the rows of one sequence."""
+        check_is_fitted(self)
+        params = self._recall()
+        return self._log_prob(self._check_rows(arrange(X, None, None), reset=False), params), params
+
+    def _log_prob(self, rows: Sequences, params: Chain) -> Array:
+        model = self._fitted_model()
+        data: Runs = model.frame(params, rows)
+        return self.emission_.log_prob(model.standardize(params, data).law, data.rows)
+
+    # Rows -------------------------------------------------------------------------------------------------------------
+
+    def transform(self, X: Any, *, groups: Any = None, lengths: Any = None) -> Any:
+        """Fill missing cells with their expectation, given all rows of the sequence.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or list of such arrays
+        groups, lengths : array-like, optional
+            As in ``fit``.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features)
+        """
+        check_is_fitted(self)
+        X = arrange(X, groups, lengths)
+        rows = self._check_rows(X, reset=False)
+        params = self._recall()
+        data: Runs = self._fitted_model().frame(params, rows)
+        return X.restore(self.emission_.fill(params.law, data.rows, self._fill(rows, params, "smoothed")[0]))
+
+    def forecast(self, X: Any, horizon: int = 1, *, quantiles: Any = (0.05, 0.5, 0.95)) -> Bunch:
+        """What is ahead after the last row of one sequence.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            One sequence.
+        horizon : int, default=1
+            How many rows ahead.
+        quantiles : array-like, default=(0.05, 0.5, 0.95)
+            Between 0 and 1.
+
+        Returns
+        -------
+        Bunch
+            ``state_proba`` (horizon, n_states); and, where the law has them, ``mean`` (horizon, n_features) and
+            ``quantiles`` (n_quantiles, horizon, n_features) of the rows.
+        """
+        check_parameter("forecast", "horizon", horizon, (Interval(int, 1),))
+        levels = np.atleast_1d(np.asarray(quantiles, dtype=np.float64))
+        if not ((levels > 0.0) & (levels < 1.0)).all():
+            raise ValueError(f"quantiles must lie between 0 and 1. Got {quantiles!r} instead.")
+        state = self.filter_proba(X)[-1]
+        ahead = np.empty((int(horizon), len(state)))
+        for step in range(int(horizon)):
+            ahead[step] = state = state @ self.transmat_
+        law, params = self.emission_, self._recall().law
+        told = Bunch(state_proba=ahead)
+        with suppress(NotImplementedError):  # the law has none
+            told.mean = ahead @ law.mean(params)
+        with suppress(NotImplementedError):
+            told.quantiles = np.stack(
+                [_quantiles(law, params, column, ahead, levels) for column in range(self.n_features_in_)], axis=-1
+            )
+        return told
+
+    def score_samples(self, X: Any, *, groups: Any = None, lengths: Any = None) -> Any:
+        """Log-density of each row given the rows of its sequence before it.
+
+        Their sum is the log-likelihood.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or list of such arrays
+        groups, lengths : array-like, optional
+            As in ``fit``.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Natural logarithms, in nats.
+        """
+        X = arrange(X, groups, lengths)
+        return X.restore(self._infer(X, "log_density")[0])
+
+    def score(  # type: ignore[override]
+        self, X: Any, y: Any = None, *, groups: Any = None, lengths: Any = None, sample_weight: Any = None
+    ) -> float:
+        """Mean log-density of the rows, each given those before it: larger is better, so grid search can use it.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or list of such arrays
+        y : None
+            Ignored.
+        groups, lengths : array-like, optional
+            As in ``fit``.
+        sample_weight : array-like of shape (n_samples,), optional
+            How often each sequence counts.
+
+        Returns
+        -------
+        float
+            In nats per row; times the number of rows it is the log-likelihood.
+        """
+        log_density, weight = self._weighed(X, groups, lengths, sample_weight)
+        return float(np.average(log_density, weights=weight))
+
+    def aic(  # type: ignore[override]
+        self, X: Any, *, groups: Any = None, lengths: Any = None, sample_weight: Any = None
+    ) -> float:
+        """Akaike's information criterion on X: lower is better; zeros that are known are no parameters."""
+        return self._information(lambda rows: 2.0, *self._weighed(X, groups, lengths, sample_weight))
+
+    def bic(  # type: ignore[override]
+        self, X: Any, *, groups: Any = None, lengths: Any = None, sample_weight: Any = None
+    ) -> float:
+        """Schwarz's information criterion on X: lower is better. Infinite for a degenerate fit."""
+        return self._information(np.log, *self._weighed(X, groups, lengths, sample_weight))
+
+    def _weighed(self, X: Any, groups: Any, lengths: Any, sample_weight: Any) -> tuple[Array, Array | None]:
+        X = arrange(X, groups, lengths)
+        log_density = self._infer(X, "log_density")[0]
+        weight = X.weights(check_weight(sample_weight, len(log_density)))
+        return log_density, None if weight is None else np.repeat(weight, X.lengths)
+
+    def standard_errors(
+        self,
+        X: Any,
+        *,
+        groups: Any = None,
+        lengths: Any = None,
+        method: Literal["information", "sandwich", "bootstrap"] = "information",
+        sample_weight: Any = None,
+        n_resamples: int = 200,
+        random_state: Any = None,
+    ) -> StandardErrors:
+        """Standard errors of the fitted attributes, as of every estimator of emkit.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or list of such arrays
+            The rows of the fit.
+        groups, lengths : array-like, optional
+            As in ``fit``.
+        method : {"information", "sandwich", "bootstrap"}, default="information"
+            For the latter two the independent unit is the sequence: they need many.
+        sample_weight, n_resamples, random_state
+            As in `EMGaussianMixture.standard_errors`.
+
+        Returns
+        -------
+        StandardErrors
+            An array for each attribute under its name, such as ``transmat_``; and ``intervals(level)``.
+        """
+        return self._errors(arrange(X, groups, lengths), method, sample_weight, n_resamples, random_state)
+
+    # The chain --------------------------------------------------------------------------------------------------------
+
+    def sample(self, n_samples: int = 1, random_state: Any = None) -> tuple[Array, Array]:
+        """Draw one sequence from the fitted model.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+        random_state : int, RandomState, Generator, SeedSequence, optional
+            Its own seed, not the estimator's: without one every call differs.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+        states : ndarray of int, of shape (n_samples,)
+        """
+        check_is_fitted(self)
+        check_parameter("sample", "n_samples", n_samples, (Interval(int, 1),))
+        check_parameter("sample", "random_state", random_state, SEED)
+        rng = generator(random_state)
+        params = self._recall()
+        states = walk(params.startprob, params.transmat, int(n_samples), rng)
+        return self.emission_.sample(params.law, states, rng), states
+
+    def stationary_distribution(self) -> Array:
+        """Share of the time spent in each state in the long run, of shape (n_states,)."""
+        check_is_fitted(self)
+        return stationary(self.transmat_)
+
+    def expected_dwell_times(self) -> Array:
+        """Mean number of rows spent in each state before it is left, of shape (n_states,); inf if it never is."""
+        check_is_fitted(self)
+        with np.errstate(divide="ignore"):
+            return np.asarray(1.0 / (1.0 - np.diagonal(self.transmat_)))
+
+    @property
+    def covars_(self) -> Array:
+        """``covariances_``, under hmmlearn's name."""
+        if not hasattr(self, "covariances_"):
+            raise AttributeError("covars_ exists after fit with emission='gaussian'")
+        covariances: Array = self.covariances_
+        return covariances
+
+
+def _quantiles(law: Emission, params: Any, column: int, weights: Array, levels: Array) -> Array:
+    cdf: Callable[[Array], Array] = lambda x: law.cdf(params, column, x)  # noqa: E731
+    return quantiles(cdf, weights, levels)
