@@ -22,27 +22,30 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-# So many iterations of 2-means cut a part in two.
-_ITERATIONS = 3
+# So many iterations of 2-means cut a part in two, along so many of its principal axes.
+_ITERATIONS, _AXES = 3, 3
 
 
 def swaps(resp: Array, weight: Array, features: Array) -> Iterator[Array]:
     """Responsibilities (n, k), times weights, after each swap, the most promising first.
 
+    Parts are cut along their longest axis; when all these swaps have been given, along the next.
     ``resp`` are the responsibilities at the local optimum, without weights; ``features`` (n, m) are numbers by whose
     distances rows can be told apart.
     """
     k = resp.shape[1]
     # What the log-likelihood loses when a part is left out and nothing else is changed.
     loss = np.array([-weight @ np.log1p(-np.minimum(r, 1.0 - 1e-12)) for r in resp.T])
-    halves = [_cut(features, weight * resp[:, part]) for part in range(k)]
-    profit = np.array([gain for gain, _ in halves]) - loss[:, None]
-    for pair in np.argsort(-profit, axis=None, kind="stable"):
-        gone, split = divmod(int(pair), k)
-        if gone != split:
-            moved = _swap(resp, gone, split, halves[split][1])
-            moved *= weight[:, None]
-            yield moved
+    axes = [_axes(features, weight * resp[:, part]) for part in range(k)]
+    for axis in range(min(_AXES, features.shape[1])):
+        halves = [_cut(axes[part][:, axis], weight * resp[:, part]) for part in range(k)]
+        profit = np.array([gain for gain, _ in halves]) - loss[:, None]
+        for pair in np.argsort(-profit, axis=None, kind="stable"):
+            gone, split = divmod(int(pair), k)
+            if gone != split and np.isfinite(profit[gone, split]):
+                moved = _swap(resp, gone, split, halves[split][1])
+                moved *= weight[:, None]
+                yield moved
 
 
 def _swap(resp: Array, gone: int, split: int, second: Array) -> Array:
@@ -58,15 +61,19 @@ def _swap(resp: Array, gone: int, split: int, second: Array) -> Array:
     return moved
 
 
-def _cut(features: Array, weight: Array) -> tuple[float, Array]:
-    """Cut a part in two by 2-means along its principal axis: about how many nats two Gaussians gain there, and the cut.
+def _axes(features: Array, weight: Array) -> Array:
+    """Coordinates (n, _AXES at most) of the rows along the principal axes of a part, the longest first."""
+    centred = features - weight @ features / max(float(weight.sum()), 1e-300)
+    _, vectors = np.linalg.eigh((centred * weight[:, None]).T @ centred)
+    return np.asarray(centred @ vectors[:, : -_AXES - 1 : -1])
+
+
+def _cut(along: Array, weight: Array) -> tuple[float, Array]:
+    """Cut a part in two by 2-means along an axis: about how many nats two Gaussians gain there, and the cut.
 
     A Gaussian cut in the middle loses 0.19 nats per row, two groups far apart gain without limit.
     """
-    total = float(weight.sum())
-    centred = features - weight @ features / max(total, 1e-300)
-    values, vectors = np.linalg.eigh((centred * weight[:, None]).T @ centred)
-    along, spread = centred @ vectors[:, -1], float(values[-1])
+    total, spread = float(weight.sum()), float(weight @ np.square(along))
     middle = 0.0
     for _ in range(_ITERATIONS):
         second = along > middle

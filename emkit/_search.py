@@ -24,12 +24,12 @@ from ._model import Ascent, Data, Degenerate, Model, Params
 # The race: how many start; at each rung, how many steps they take and how many places there are in the next.
 # The steps of the last are enough to show to which optimum of the sketch a finalist leads.
 _SETTLING = 100
-_RACERS, _RUNGS = 32, ((3, 12), (5, 6), (8, 3), (_SETTLING, 3))
+_RACERS, _RUNGS = 32, ((3, 12), (5, 9), (8, 3), (_SETTLING, 3))
 # Moves out of the best optimum: how many are tried at once; their rungs; how often, each time from a better optimum.
 _MOVES, _MOVE_RUNGS, _ROUNDS = 16, ((6, 4), (40, 1)), 20
 # Steps in which optima of the sketch compete once more, on all data.
 _LAST_STEPS = 3
-# Objectives of racers that differ by less, in nats, are the same; and those of climbs that stopped so near an optimum.
+# Objectives that differ by less, in nats, are the same but for rounding; and so near each other, twins.
 _TIE, _TWIN = 1e-3, 1e-2
 # A climb that takes longer than this, in seconds, is worth the price (some 20 ms) of handing the next ones to other
 # workers.
@@ -122,28 +122,19 @@ def _compete(
     """Give what should climb on all data, the best first; whether one start alone led there; whether interrupted."""
     climbing |= {"watch": None, "tol": max(climbing["tol"], _TIE)}
     small = model.split(sketch)
-    settled, interrupted = _race(model, small, starts, _RUNGS, restarts, n_workers, **climbing)
-    leader, *others = settled
-    finalists = {leader: settled[leader]}
-    is_lone = leader not in repeated
-    for index in others:
-        twin = next((i for i in finalists if _are_twins(finalists[i], settled[index])), None)
-        if twin is None:
-            finalists[index] = settled[index]
-        else:
-            is_lone = is_lone and twin != leader
-            why = f"leads where start {twin} leads"
-            restarts.append(_fate(index, settled[index]) | {"status": "duplicate", "reason": why})
+    finalists, interrupted = _race(model, small, starts, _RUNGS, repeated, restarts, n_workers, **climbing)
     if interrupted:
         return finalists, False, True
-    moved, is_lone, interrupted = _move(model, sketch, small, settled[leader], is_lone, n_workers, **climbing)
-    if moved is not settled[leader]:
+    leader = next(iter(finalists))
+    moved, is_lone, interrupted = _move(
+        model, sketch, small, finalists[leader], leader not in repeated, n_workers, **climbing
+    )
+    if moved is not finalists[leader]:
         finalists = {max(starts) + 1: moved} | finalists
     if len(finalists) > 1 and not interrupted:
         starts = {index: ascent.params for index, ascent in finalists.items()}
-        finalists, interrupted = _race(
-            model, blocks, starts, ((_LAST_STEPS, len(starts)),), restarts, n_workers, **climbing
-        )
+        rungs = ((_LAST_STEPS, len(starts)),)
+        finalists, interrupted = _race(model, blocks, starts, rungs, repeated, restarts, n_workers, **climbing)
     return finalists, is_lone, interrupted
 
 
@@ -152,11 +143,15 @@ def _race(
     blocks: Sequence[Data],
     starts: dict[int, Params],
     rungs: Sequence[tuple[int, int]],
+    repeated: set[int],
     restarts: list[dict[str, Any]],
     n_workers: int,
     **climbing: Any,
 ) -> tuple[dict[int, Ascent], bool]:
-    """Successive halving: the finalists, the best first, and whether the user interrupted; others are recorded."""
+    """Successive halving: the finalists, the best first, and whether the user interrupted; others are recorded.
+
+    Of racers that are equally good, and so most likely on the way to the same optimum, one goes on.
+    """
     for n_steps, places in rungs:
         outcomes = _from_each(starts, climb, model, blocks, n_workers, **climbing | {"max_iter": n_steps})
         running = {index: outcome for index, outcome in outcomes.items() if isinstance(outcome, Ascent)}
@@ -168,8 +163,17 @@ def _race(
         if interrupted:
             places = 1
         restarts += [_fate(index, outcome) for index, outcome in outcomes.items() if index not in running]
-        restarts += [_outrun(index, running[index]) for index in order[places:]]
-        finalists = {index: running[index] for index in order[:places]}
+        apart: list[int] = []
+        for index in order:
+            twin = next((i for i in apart if _are_twins(running[i], running[index])), None)
+            if twin is None:
+                apart.append(index)
+            else:
+                repeated.add(twin)
+                why = f"leads where start {twin} leads"
+                restarts.append(_fate(index, running[index]) | {"status": "duplicate", "reason": why})
+        restarts += [_outrun(index, running[index]) for index in apart[places:]]
+        finalists = {index: running[index] for index in apart[:places]}
         starts = {index: running[index].params for index in sorted(finalists)}
         if interrupted:
             break
@@ -190,7 +194,7 @@ def _move(
         moves = dict(enumerate(islice(model.moves(best.params, sketch), _MOVES)))
         if not moves:
             break
-        finalists, interrupted = _race(model, blocks, moves, _MOVE_RUNGS, [], n_workers, **climbing)
+        finalists, interrupted = _race(model, blocks, moves, _MOVE_RUNGS, set(), [], n_workers, **climbing)
         winner = next((a for a in finalists.values() if a.status != "degenerate"), None)
         if interrupted or winner is None:
             return best, is_lone, interrupted
