@@ -14,6 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from . import kernels
+from ._arrays import bring, is_elsewhere, namespace, send
+
 Array = NDArray[Any]
 
 # Rows of one block of the passes written in NumPy.
@@ -35,7 +38,7 @@ class Rows(NamedTuple):
     @property
     def total(self) -> float:
         """Sum of the weights."""
-        return float(len(self.X)) if self.weight is None else float(self.weight.sum())
+        return float(self.X.shape[0]) if self.weight is None else float(bring(self.weight).sum())
 
     @property
     def log_unit(self) -> float:
@@ -45,7 +48,7 @@ class Rows(NamedTuple):
     def cut(self, rows: slice | Array) -> Rows:
         """Part of the rows."""
         weight = None if self.weight is None else self.weight[rows]
-        return self._replace(X=self.X[rows], weight=weight, scatter=None, patterns=None)
+        return self._replace(X=self.X[rows, ...], weight=weight, scatter=None, patterns=None)
 
 
 def cuts(n_rows: int, work_per_row: int) -> list[slice]:
@@ -80,6 +83,8 @@ class Moments(NamedTuple):
 
 def moments(X: Array, weight: Array | None) -> Moments:
     """Two passes, the second about the middle of the range and in units of it, so that nothing overflows or cancels."""
+    if is_elsewhere(X):
+        return Moments(*kernels.devices.moments(X, weight))
     low, high = np.full(X.shape[1], np.inf), np.full(X.shape[1], -np.inf)
     for x, _ in pieces(X, weight):
         low, high = np.minimum(low, x.min(axis=0)), np.maximum(high, x.max(axis=0))
@@ -102,6 +107,8 @@ def moments(X: Array, weight: Array | None) -> Moments:
 
 def scatter(rows: Rows) -> Array:
     """Weighted sum of ``z z'``."""
+    if is_elsewhere(rows.X):
+        return kernels.devices.scatter(*rows[:4])
     total = np.zeros((rows.X.shape[1],) * 2)
     for x, w in pieces(rows.X, rows.weight):
         z = (x - rows.center) / rows.scale
@@ -114,11 +121,24 @@ def sample(rows: Rows, size: int) -> Rows:
 
     What is drawn, and in which order, does not change when a row is replaced by two of half the weight or when rows are
     shuffled, so a start computed from it treats weights as repetitions. All rows if they are few; else those whose
-    values hash to the smallest numbers.
+    values hash to the smallest numbers; of rows on another device, those of a fixed draw.
     """
+    total = rows.total
+    if is_elsewhere(rows.X):
+        rows = _brought(rows, size)
     x, weight = _all(rows) if len(rows.X) <= size else _smallest_hashes(rows, size)
     order = np.lexsort(x.T[::-1])
-    return rows._replace(X=x[order], weight=weight[order] * (rows.total / weight.sum()), scatter=None, patterns=None)
+    return rows._replace(X=x[order], weight=weight[order] * (total / weight.sum()), scatter=None, patterns=None)
+
+
+def _brought(rows: Rows, size: int) -> Rows:
+    """A few rows of another device, drawn evenly; all if they are few."""
+    X, weight = rows.X, None if rows.weight is None else bring(rows.weight).astype(np.float64)
+    counted = np.arange(X.shape[0]) if weight is None else np.flatnonzero(weight)
+    if len(counted) > size:
+        counted = np.sort(np.random.default_rng(0).choice(counted, size, replace=False))
+    X = bring(namespace(X).take(X, send(counted, X), axis=0))
+    return rows._replace(X=X, weight=None if weight is None else weight[counted])
 
 
 def _all(rows: Rows) -> tuple[Array, Array]:

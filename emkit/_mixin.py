@@ -20,9 +20,10 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from ._accelerate import ACCELERATORS
+from ._arrays import bring, is_elsewhere, send
 from ._compat import CallbackSupportMixin, with_callbacks
 from ._em import ASKED
 from ._executors import count_workers, one_blas_thread, workers
@@ -175,7 +176,7 @@ class EMMixin(CallbackSupportMixin):  # type: ignore[misc]
                 "set warm_start=False"
             )
         X = self._check_rows(X, reset=True)
-        weight = check_weight(sample_weight, len(X))
+        weight = check_weight(sample_weight, _num_samples(X))
         self._check_start(X, weight)
         model = self._model()
         data = model.prepare(X, weight)
@@ -183,7 +184,7 @@ class EMMixin(CallbackSupportMixin):  # type: ignore[misc]
         first = model.standardize(self._recall(), data) if warm and self._continues(data) else None
         seed, watcher = spawn(self.random_state), None
         if self.verbose or hasattr(self, "_skl_callbacks"):
-            watcher = Watcher(self, seed, len(X), self._seen(X, sample_weight))
+            watcher = Watcher(self, seed, _num_samples(X), self._seen(X, sample_weight))
             seed = watcher.seed
         try:
             found = self._search(model, data, first, seed, watcher)
@@ -196,9 +197,11 @@ class EMMixin(CallbackSupportMixin):  # type: ignore[misc]
         if found is None:
             raise ValueError(f"{type(self).__name__}: {reason}")
         self._record(found, model)
-        self.lower_bounds_ = self.history_ / (len(X) if weight is None else weight.sum())
+        self.lower_bounds_ = self.history_ / (_num_samples(X) if weight is None else weight.sum())
         params = model.restore(found.best.params, data)
         self._publish(self._settle(params if warm else model.canonical(params), X))
+        if is_elsewhere(X):
+            self._follow(X)
         if watcher is not None:
             watcher.close(found.best)
             self._callback_error = watcher.error
@@ -237,6 +240,12 @@ class EMMixin(CallbackSupportMixin):  # type: ignore[misc]
         fitted._record(Search(ascent, []), model)
         fitted._publish(model.restore(ascent.params, data))
         return {name: value for name, value in vars(fitted).items() if vars(self).get(name) is not value}
+
+    def _follow(self, X: Any) -> None:
+        """Put fitted arrays where the rows are."""
+        for name, value in vars(self).items():
+            if isinstance(value, np.ndarray) and name.endswith("_") and name != "feature_names_in_":
+                setattr(self, name, send(value, X))
 
     def _record(self, found: Search, model: Model) -> None:
         best = found.best
@@ -346,7 +355,7 @@ class EMMixin(CallbackSupportMixin):  # type: ignore[misc]
         X = self._check_rows(X, reset=False)
         rng = generator(random_state)
         with one_blas_thread():
-            return standard_errors(self, X, check_weight(sample_weight, len(X)), method, n_resamples, rng)
+            return standard_errors(self, X, check_weight(sample_weight, _num_samples(X)), method, n_resamples, rng)
 
     def score_samples(self, X: Any) -> Array:
         """Log-density of each row.
@@ -377,7 +386,7 @@ class EMMixin(CallbackSupportMixin):  # type: ignore[misc]
         -------
         float
         """
-        log_density = self.score_samples(X)
+        log_density = bring(self.score_samples(X))
         return float(np.average(log_density, weights=check_weight(sample_weight, len(log_density))))
 
     def aic(self, X: Any, sample_weight: Any = None) -> float:
@@ -393,7 +402,7 @@ class EMMixin(CallbackSupportMixin):  # type: ignore[misc]
         return self._criterion(X, sample_weight, np.log)
 
     def _criterion(self, X: Any, sample_weight: Any, price: Callable[[float], float]) -> float:
-        log_density = self.score_samples(X)
+        log_density = bring(self.score_samples(X))
         return self._information(price, log_density, check_weight(sample_weight, len(log_density)))
 
     def _information(self, price: Callable[[float], float], log_density: Array, weight: Array | None) -> float:

@@ -13,9 +13,11 @@ from typing import Any, Protocol
 import numpy as np
 import sklearn
 from numpy.typing import NDArray
+from sklearn.utils._array_api import get_namespace
 from sklearn.utils.validation import check_array, validate_data
 
 from . import kernels
+from ._arrays import bring, is_elsewhere, namespace
 from .exceptions import DataWarning, InvalidParameterError
 
 Array = NDArray[Any]
@@ -128,13 +130,24 @@ def check_parameter(owner: str, name: str, value: Any, allowed: tuple[Rule, ...]
         raise InvalidParameterError(f"The {name!r} parameter of {owner} must be {wanted}. Got {value!r} instead.")
 
 
-def check_rows(estimator: Any, X: Any, *, reset: bool) -> Array:
+def check_rows(estimator: Any, X: Any, *, reset: bool) -> Any:
     """Two-dimensional float32 or float64 rows without missing or infinite cells; what is so already is not copied."""
     _refuse_kinds(X)
-    X = validate_data(estimator, X, reset=reset, dtype=[np.float64, np.float32], ensure_all_finite=False)
+    xp, is_standard = get_namespace(X)
+    X = validate_data(estimator, X, reset=reset, dtype=[xp.float64, xp.float32], ensure_all_finite=False)
+    if is_standard and is_elsewhere(X):
+        return _check_elsewhere(X)
     names = getattr(estimator, "feature_names_in_", None)
     check_finite(X, names)
     return _aligned(X)
+
+
+def _check_elsewhere(X: Any) -> Any:
+    """Name the first NaN or infinite cell of rows on another device."""
+    xp = namespace(X)
+    if not bool(xp.all(xp.isfinite(xp.sum(X, axis=0)))) and not bool(xp.all(xp.isfinite(X))):
+        check_finite(bring(X))
+    return X
 
 
 def _aligned(X: Any) -> Array:
@@ -270,7 +283,11 @@ def check_weight(sample_weight: Any, n_rows: int) -> Array | None:
     if isinstance(sample_weight, Real):
         sample_weight = np.full(n_rows, float(sample_weight))
     weight = check_array(
-        sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight", ensure_all_finite=False
+        bring(sample_weight) if get_namespace(sample_weight)[1] else sample_weight,
+        ensure_2d=False,
+        dtype=np.float64,
+        input_name="sample_weight",
+        ensure_all_finite=False,
     )
     if weight.shape != (n_rows,):
         raise ValueError(

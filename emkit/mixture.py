@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from scipy.special import xlogy
 from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.cluster import KMeans
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import _num_samples, check_is_fitted
 
+from ._arrays import blank, bring, is_elsewhere, send
 from ._blocks import Rows, cuts, sample
 from ._charts import Simplex
 from ._mixin import EMMixin
@@ -104,14 +105,15 @@ class Mixture(Model):
 
     def outputs(self, data: Rows, wanted: Collection[str]) -> Posterior:
         """Empty arrays for what is wanted."""
-        n = len(data.X)
+        n = data.X.shape[0]
         shapes = {"log_density": (n,), "responsibilities": (n, self.k), "labels": (n,)}
-        return Posterior(**{w: np.empty(shapes[w], np.int64 if w == "labels" else np.float64) for w in wanted})
+        kinds = {w: np.int64 if w == "labels" else np.float64 for w in wanted}
+        return Posterior(**{w: blank(shapes[w], kind, data.X) for w, kind in kinds.items()})
 
     def portions(self, data: Rows, out: Posterior) -> list[tuple[Rows, Posterior]]:
         """Cut between rows."""
         return [
-            (data.cut(cut), Posterior(*(None if array is None else array[cut] for array in out)))
+            (data.cut(cut), Posterior(*(None if array is None else array[cut, ...] for array in out)))
             for cut in self._cuts(data)
         ]
 
@@ -120,7 +122,9 @@ class Mixture(Model):
         self.law.infer(_log(params.weights), params.law, data, *out)
 
     def _cuts(self, data: Rows) -> list[slice]:
-        return cuts(len(data.X), data.X.shape[1] * self.k)
+        if is_elsewhere(data.X):  # its kernels cut for themselves
+            return [slice(None)]
+        return cuts(data.X.shape[0], data.X.shape[1] * self.k)
 
     def split(self, data: Rows) -> list[Rows]:
         """Cut between rows."""
@@ -289,7 +293,7 @@ class EMGaussianMixture(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[m
         A matrix for each component, one for all, variances for each component, or one variance for each component.
     tol : float, default=1e-3
         Stop when the objective is estimated to have less than this left to gain, in nats (of the total, not of the
-        mean).
+        mean). A tenth of it costs ``-1.15 / log(rate_)`` more plain EM steps, accelerated a fraction of these.
     reg_covar : float, default=1e-6
         Scatter of one imaginary row per component, relative to the variance of each column: it keeps covariances
         regular and fades as rows are added. Its log-density is part of ``objective_``. 0 is plain maximum likelihood.
@@ -297,7 +301,8 @@ class EMGaussianMixture(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[m
         Most EM steps of one start. A fit reads the data once more than it makes steps.
     n_init : int or "auto", default="auto"
         Number of full starts; the best regular solution is kept. "auto" races 32 starts on a sample of the rows,
-        climbs the best three to the end, then leaves the best optimum for better ones by swapping components.
+        leaves the best optimum found for better ones by swapping components, and climbs on all rows from there. A
+        warning says if the best optimum was found only once.
     init_params : {"k-means++", "kmeans", "random_from_data", "random"}, default="k-means++"
         Seeds by greedy k-means++ on whitened or standardised columns; the same followed by k-means; or random rows
         ("random" means the same: random responsibilities would start on a saddle).
@@ -418,6 +423,12 @@ class EMGaussianMixture(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[m
         self.warm_start = warm_start
         self.verbose = verbose
 
+    def __sklearn_tags__(self) -> Any:
+        """Arrays of other libraries stay where they are."""
+        tags = super().__sklearn_tags__()
+        tags.array_api_support = True
+        return tags
+
     # Hooks of EMMixin
     # ---------------------------------------------------------------------------------------------------
 
@@ -440,7 +451,10 @@ class EMGaussianMixture(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[m
         if n < k:
             raise ValueError(f"n_components={k}, but X has n_samples={n}; set n_components to {n} or fewer")
         if self.warm_start and hasattr(self, "means_"):
-            for parameter, fitted in (("n_components", len(self.means_)), ("covariance_type", self._fitted_type)):
+            for parameter, fitted in (
+                ("n_components", _num_samples(self.means_)),
+                ("covariance_type", self._fitted_type),
+            ):
                 if getattr(self, parameter) != fitted:
                     raise ValueError(
                         f"{parameter}={getattr(self, parameter)!r}, but warm_start=True continues a fit with "
@@ -472,17 +486,18 @@ class EMGaussianMixture(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[m
     def _settle(self, params: Parts, X: Array) -> Parts:
         """Label the rows; a component that no row prefers goes to the end, so that labels have no gap."""
         model = self._model()
-        labels = self._spread(model, model.frame(params, X), params, "labels")[0]
+        told = self._spread(model, model.frame(params, X), params, "labels")[0]
+        labels = bring(told)
         alone = np.bincount(labels, minlength=len(params.weights)) == 0
         if not alone.any():
-            self.labels_ = labels
+            self.labels_ = told
             return params
         order = np.argsort(alone, kind="stable")
-        self.labels_ = np.argsort(order)[labels]
+        self.labels_ = send(np.argsort(order)[labels], X)
         return model.take(params, order)
 
     def _fitted_model(self) -> Mixture:
-        return Mixture(SHAPES[self._fitted_type](), len(self.means_))
+        return Mixture(SHAPES[self._fitted_type](), _num_samples(self.means_))
 
     def _publish(self, params: Parts) -> None:
         self._fitted_type = self.covariance_type
@@ -495,7 +510,7 @@ class EMGaussianMixture(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[m
     def _recall(self) -> Parts:
         values = {}
         for name in ("weights_", "means_", "covariances_"):
-            values[name] = np.ascontiguousarray(getattr(self, name), dtype=np.float64)
+            values[name] = np.ascontiguousarray(bring(getattr(self, name)), dtype=np.float64)
             if not np.isfinite(values[name]).all():
                 raise ValueError(f"{name} contains a value that is not finite: set it anew, or fit again")
         weights, means, covariances = values.values()
@@ -570,6 +585,6 @@ class EMGaussianMixture(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[m
         Biernacki, C., Celeux, G. & Govaert, G. (2000). *IEEE PAMI* 22, 719-725; with the most probable component of
         each row taken for its own, as in R mclust (which reports the negative).
         """
-        doubt = -np.log(self.predict_proba(X).max(axis=1))
+        doubt = -np.log(bring(self.predict_proba(X)).max(axis=1))
         weight = check_weight(sample_weight, len(doubt))
         return self.bic(X, sample_weight) + 2.0 * float(doubt.sum() if weight is None else weight @ doubt)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import kernels
+from .._arrays import is_elsewhere
 from .._blocks import Rows
 from .._patterns import group
 
@@ -102,7 +103,7 @@ def find_holes(rows: Rows) -> Holes:
     if rows.patterns is not None:
         found: Holes = rows.patterns
         return found
-    if not rows.X.size or not np.isnan(np.min(rows.X)):
+    if is_elsewhere(rows.X) or not rows.X.size or not np.isnan(np.min(rows.X)):
         return _NO_HOLES
     order, starts, missing = group(np.isnan(rows.X))
     complete = _NOTHING

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from .. import kernels
+from .._arrays import is_elsewhere, send
 from .._blocks import Rows, moments
 from .._model import Emission, Rounding, add
 from .._patterns import units
@@ -130,7 +131,9 @@ class Gaussian(Emission):
 
     def prepare(self, X: Array, weight: Array | None) -> Rows:
         """Find the centre and scale of the data; warn of columns that say nothing."""
-        holes = bool(np.isnan(np.sum(X, dtype=np.float64)))
+        holes = not is_elsewhere(X) and bool(np.isnan(np.sum(X, dtype=np.float64)))
+        if weight is not None:
+            weight = send(weight, X, X.dtype if is_elsewhere(X) else None)
         if holes:
             mean, deviations = units(X, weight)
             varies, covariance = deviations > 0.0, None
@@ -195,7 +198,7 @@ class Gaussian(Emission):
         """Fused E-step of a mixture: log-densities, responsibilities and sums, without an (n, k) array."""
         if find_holes(rows):
             return super().expect(log_weights, params, rows)
-        fused = getattr(kernels, f"expect_{self.kernel}")
+        fused = getattr(kernels.at(rows.X), f"expect_{self.kernel}")
         loglik, counts, *sums = fused(*rows[:4], log_weights, *params)
         return loglik - float(counts.sum()) * rows.log_unit, counts, Sums(0.0, counts, *self._close(rows, sums))
 
@@ -208,7 +211,7 @@ class Gaussian(Emission):
         if find_holes(rows):
             super().infer(log_weights, params, rows, *out)
             return
-        fused = getattr(kernels, f"infer_{self.kernel}")
+        fused = getattr(kernels.at(rows.X), f"infer_{self.kernel}")
         fused(rows.X, rows.center, rows.scale, log_weights, *params, *out)
         log_density = out[0]
         if log_density is not None:
@@ -321,7 +324,7 @@ class Gaussian(Emission):
     def rounding(self, rows: Rows) -> Rounding:
         """Errors of single rows add up like a random walk where rows are multiplied in float32, hardly in float64."""
         size = rows.X.shape[1] + abs(rows.log_unit)
-        if rows.X.dtype == np.float64:
+        if str(rows.X.dtype).endswith("float64"):
             return Rounding(1e-12 * size * rows.total, 1e-12)
         return Rounding(1e-6 * size * np.sqrt(rows.total), 1e-6)
 

@@ -6,14 +6,17 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+from .._arrays import is_elsewhere
 from ..exceptions import KernelWarning
-from . import reference
+from . import devices, reference
 from .reference import (
     expect_diag,
     expect_full,
@@ -43,6 +46,7 @@ from .reference import (
 
 __all__ = [
     "BUILD",
+    "at",
     "available",
     "expect_diag",
     "expect_full",
@@ -92,6 +96,22 @@ def available() -> tuple[str, ...]:
     # The lowest build runs everywhere and knows the processor; a higher one may not even be imported.
     level = load(built[-1]).processor_level()
     return (*(name for name in built if not name[-1].isdigit() or int(name[-1]) <= level), "reference")
+
+
+def at(X: Any) -> ModuleType:
+    """Find the kernels for rows that are where these are.
+
+    Parameters
+    ----------
+    X : array
+        A NumPy array, or one of another library.
+
+    Returns
+    -------
+    kernels : module
+        This one, or `emkit.kernels.devices`.
+    """
+    return devices if is_elsewhere(X) else sys.modules[__name__]
 
 
 def load(name: str) -> ModuleType:

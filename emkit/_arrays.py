@@ -1,0 +1,54 @@
+"""Arrays that are not NumPy's: rows stay where the user put them, parameters are NumPy's throughout.
+
+Such arrays (torch, cupy) come in under ``sklearn.config_context(array_api_dispatch=True)``.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+def is_elsewhere(X: Any) -> bool:
+    """Whether this is an array of another library than NumPy."""
+    return hasattr(X, "device") and not isinstance(X, np.ndarray)
+
+
+def namespace(X: Any) -> Any:
+    """Functions of the array API standard for the library of an array."""
+    return _compat().array_namespace(X)
+
+
+def _compat() -> Any:
+    return import_module("sklearn.externals.array_api_compat")  # when it is needed: it takes time to load
+
+
+def bring(array: Any) -> Array:
+    """Give a NumPy array of the same numbers."""
+    if not is_elsewhere(array):
+        return np.asarray(array)
+    if hasattr(array, "detach"):  # torch
+        array = array.detach().cpu()
+    elif hasattr(array, "get"):  # cupy
+        array = array.get()
+    return np.asarray(array)
+
+
+def send(array: Array, like: Any, dtype: Any = None) -> Any:
+    """Give an array of the same numbers on the device, and of the library, of another."""
+    if not is_elsewhere(like):
+        return array if dtype is None else array.astype(dtype, copy=False)
+    return namespace(like).asarray(np.ascontiguousarray(array), dtype=dtype, device=_compat().device(like))
+
+
+def blank(shape: tuple[int, ...], dtype: Any, like: Any) -> Any:
+    """Give an array to be filled, where another is."""
+    if not is_elsewhere(like):
+        return np.empty(shape, dtype)
+    xp = namespace(like)
+    return xp.empty(shape, dtype=getattr(xp, np.dtype(dtype).name), device=_compat().device(like))
