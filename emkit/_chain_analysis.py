@@ -101,9 +101,16 @@ class ChainAnalysis(EMMixin):
         check_is_fitted(self)
         rows = self._check_rows(arrange(np.asarray(x)[None], None, None), reset=False)
         params = self._recall()
-        ahead = params.startprob if state is None else np.asarray(state, dtype=np.float64) @ params.transmat
-        if ahead.shape != params.startprob.shape:
-            raise ValueError(f"state has shape {np.shape(state)}; give what filter returned, {params.startprob.shape}")
+        ahead = params.startprob
+        if state is not None:
+            before = np.asarray(state, dtype=np.float64)
+            if before.shape != ahead.shape:
+                raise ValueError(f"state has shape {before.shape}; give what filter returned, {ahead.shape}")
+            if not (before >= 0.0).all() or abs(before.sum() - 1.0) > 1e-6:
+                raise ValueError(
+                    f"state holds {before.min():g} and sums to {before.sum():g}; give what filter returned"
+                )
+            ahead = before @ params.transmat
         log_prob = self._log_prob(rows, params)[0]
         joint = ahead * np.exp(log_prob - log_prob.max()) if np.isfinite(log_prob.max()) else 0.0 * ahead
         if not joint.any():

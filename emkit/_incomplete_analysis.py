@@ -44,10 +44,7 @@ class IncompleteAnalysis(EMMixin):
     mean_: Array
     covariance_: Array
     worst_missing_information_: float
-
-    @abstractmethod
-    def _used_model(self) -> MissingNormal:
-        """Build the model with the prior that ``fit`` settled on."""
+    _used: MissingNormal
 
     @abstractmethod
     def _complete(self, X: Array, rng: np.random.Generator | None, params: Normal) -> Array:
@@ -142,7 +139,7 @@ class IncompleteAnalysis(EMMixin):
         X = self._check_rows(X, reset=False)
         weight = check_weight(sample_weight, len(X))
         rng = generator(random_state)
-        params, model = self._recall(), self._used_model()
+        params, model = self._recall(), self._used
         if method == "posterior":
             rows = X
             if weight is not None:
@@ -180,7 +177,7 @@ class IncompleteAnalysis(EMMixin):
     def _at_optimum(self, X: Any, sample_weight: Any = None) -> tuple[MissingNormal, Incomplete, Normal]:
         check_is_fitted(self)
         X = self._check_rows(X, reset=False)
-        model = self._used_model()
+        model = self._used
         data = model.prepare(X, check_weight(sample_weight, len(X)))
         return model.calibrate(data), data, model.standardize(self._recall(), data)
 

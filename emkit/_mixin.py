@@ -68,6 +68,7 @@ class EMMixin(CallbackSupportMixin):  # type: ignore[misc]
     random_state: Any
     verbose: int
     n_features_in_: int
+    _used: Any  # the model of the fit
 
     _rules: ClassVar[Rules] = {
         "tol": (Interval(float, 0.0),),
@@ -96,10 +97,6 @@ class EMMixin(CallbackSupportMixin):  # type: ignore[misc]
 
     def _fitted_model(self) -> Model:
         """Give the model that the fitted attributes belong to, whatever has been set since."""
-        return self._model()
-
-    def _used_model(self) -> Model:
-        """Give the model with the priors of the fit."""
         return self._model()
 
     def _check_rows(self, X: Any, *, reset: bool) -> Any:
@@ -249,6 +246,7 @@ class EMMixin(CallbackSupportMixin):  # type: ignore[misc]
 
     def _record(self, found: Search, model: Model) -> None:
         best = found.best
+        self._used = model  # with the priors of the fit, whatever parameters are set later
         self.log_likelihood_ = best.loglik
         self.objective_ = best.objective
         self.history_ = best.history

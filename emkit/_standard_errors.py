@@ -177,7 +177,12 @@ def standard_errors(
     estimator: Any, X: Any, weight: Array | None, method: str, n_resamples: int, rng: np.random.Generator
 ) -> StandardErrors:
     """Standard errors of a fitted estimator, from checked rows or sequences."""
-    model: Model = estimator._used_model()
+    if estimator.status_ == "degenerate":
+        raise ValueError(
+            "the fit is degenerate, and its likelihood says nothing of how far the estimates could be otherwise; fit "
+            "fewer components, or a simpler model, first"
+        )
+    model: Model = estimator._used
     data = model.prepare(X, weight)
     model, outside = model.calibrate(data), estimator._recall()
 

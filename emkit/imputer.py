@@ -199,10 +199,6 @@ class EMImputer(IncompleteAnalysis, TransformerMixin, BaseEstimator):  # type: i
         names = tuple(self._named([int(j)]) for j in self._kept)
         return MissingNormal(kind, float(self.prior_strength), names=names)
 
-    def _used_model(self) -> MissingNormal:
-        """The model with the prior that ``fit`` settled on."""
-        return self._used
-
     def _fitted_model(self) -> MissingNormal:
         return self._used
 
@@ -290,7 +286,7 @@ class EMImputer(IncompleteAnalysis, TransformerMixin, BaseEstimator):  # type: i
     def _record(self, found: Search, model: Model) -> None:
         super()._record(found, model)
         assert isinstance(model, MissingNormal)
-        self._used, self._fitted_kept = model, self._kept
+        self._fitted_kept = self._kept
         kind = model.kind
         self.prior_ = kind if kind is None or isinstance(kind, str) else "inverse_wishart"
         self.worst_missing_information_ = self.rate_
@@ -315,7 +311,7 @@ class EMImputer(IncompleteAnalysis, TransformerMixin, BaseEstimator):  # type: i
         self._flag(holes)
         if self.n_iter_ == 1 and self.converged_ and data.missing.any():
             # The climb began at its end, the closed form: its pace has to be asked for.
-            model = self._used_model().calibrate(data)
+            model = self._used.calibrate(data)
             self.worst_missing_information_ = slowest_rate(
                 model, model.split(data), model.standardize(self._recall(), data)
             )

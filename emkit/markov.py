@@ -298,7 +298,7 @@ class EMHiddenMarkov(ChainAnalysis, ClusterMixin, OneToOneFeatureMixin, Transfor
             )
 
     def _publish(self, params: Chain) -> None:
-        self._is_stationary = self.start == "stationary"
+        self._is_stationary = self._used.stationary
         self.startprob_, self.transmat_ = params.startprob, params.transmat
         self._kind = params.law
         published = self.emission_.publish(params.law)

@@ -500,8 +500,8 @@ class EMGaussianMixture(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[m
         return Mixture(SHAPES[self._fitted_type](), _num_samples(self.means_))
 
     def _publish(self, params: Parts) -> None:
-        self._fitted_type = self.covariance_type
-        law = SHAPES[self.covariance_type]()
+        law = self._used.law
+        self._fitted_type = law.kernel
         self.weights_ = params.weights
         self.means_ = params.law.means
         self.covariances_ = law.covariances(params.law)

@@ -449,3 +449,12 @@ def test_stopping_at_max_iter_is_not_convergence():
         model = EMHiddenMarkov(n_init=1, max_iter=1, random_state=0, acceleration=None).fit(X, groups=groups)
     assert not model.converged_
     assert model.status_ == "max_iter"
+
+
+def test_a_stream_is_told_what_its_state_must_be():
+    X = np.random.default_rng(0).normal(size=(100, 1))
+    model = EMHiddenMarkov(2, random_state=0).fit(X)
+    with pytest.raises(ValueError, match=r"state has shape \(1,\)"):
+        model.filter([0.0], [1.0])
+    with pytest.raises(ValueError, match="sums to 2"):
+        model.filter([0.0], [5.0, -3.0])

@@ -194,3 +194,20 @@ def test_an_imputer_of_real_data():
     assert found.mean_.shape == (3,)
     assert (found.mean_ >= 0.98 * np.nanstd(table, axis=0) / np.sqrt(len(table))).all()
     assert found.asymmetry < 1e-5
+
+
+def test_errors_belong_to_the_fit_whatever_is_set_after_it():
+    X = two_normals(300)
+    fitted = EMGaussianMixture(2, random_state=0).fit(X)
+    before = fitted.standard_errors(X)
+    after = fitted.set_params(covariance_type="diag", n_components=3, reg_covar=1.0).standard_errors(X)
+    np.testing.assert_array_equal(after.covariances_, before.covariances_)
+
+
+def test_a_degenerate_fit_has_no_errors():
+    X = np.repeat(np.array([[0.0], [1.0]]), 10, axis=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fitted = EMGaussianMixture(2, random_state=0).fit(X)
+    with pytest.raises(ValueError, match="degenerate"):
+        fitted.standard_errors(X)
