@@ -64,6 +64,10 @@ _CONFIRM, _CLEARLY = 2, 1e-3
 _IDLE = 5
 
 
+# The slowest direction is seen from below, and with it the gap: what is reported is so much larger than what is seen.
+_ALLOWANCE = 16.0
+
+
 class Pace:
     """What the steps of a climb tell of the way ahead.
 
@@ -237,7 +241,9 @@ def climb(
     collapsed = None if status == "stopped" else model.degenerate(at.point, here.stats)
     if collapsed is not None:
         status, reason = "degenerate", collapsed
-    gap = rounding.objective if status == "converged" and pace.idle >= _IDLE else pace.gap
+    gap = _ALLOWANCE * pace.gap
+    if status == "converged":
+        gap = rounding.objective if pace.idle >= _IDLE else min(max(gap, rounding.objective), close)
     record = (here.objective, here.loglik, np.array(at.history), at.n_steps, pace.rate, gap, status, reason)
     ascent = Ascent(at.point, here.stats, *record)
     if watch is not None:

@@ -110,8 +110,8 @@ class EMImputer(IncompleteAnalysis, TransformerMixin, BaseEstimator):  # type: i
     status_ : {"converged", "max_iter", "stalled", "degenerate", "stopped"}
         How the climb ended.
     rate_, gap_ : float
-        Share of the distance to the optimum that one EM step leaves; estimated rise of the objective still to come, in
-        nats.
+        Share of the distance to the optimum that one EM step leaves; at most so much is left to gain, in nats, as far
+        as the last steps tell.
     restarts_ : list of dict
         The record of the one start.
     n_features_in_ : int

@@ -105,7 +105,7 @@ class EMHiddenMarkov(ChainAnalysis, ClusterMixin, OneToOneFeatureMixin, Transfor
     rate_ : float
         Share of the distance to the optimum that one EM step leaves.
     gap_ : float
-        Estimated rise of the objective still to come, in nats.
+        At most so much is left to gain, in nats, as far as the last steps tell.
     restarts_ : list of dict
         Start, status, objective, steps and reason of every start.
     n_features_in_ : int
