@@ -50,6 +50,13 @@ def add(left: Tree, right: Tree) -> Tree:
     return left + right  # type: ignore[no-any-return, operator]
 
 
+def scale(tree: Tree, factor: float) -> Tree:
+    """Multiply statistics field by field."""
+    if isinstance(tree, tuple) and hasattr(tree, "_make"):
+        return tree._make(scale(field, factor) for field in tree)  # type: ignore[no-any-return]
+    return tree * factor  # type: ignore[return-value, operator]
+
+
 def match(profile: Array, like: Array) -> Array:
     """Order of the components, described by rows of numbers, that makes them resemble others one by one."""
     distance = ((profile[:, None, :] - like) ** 2).sum(axis=2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +17,25 @@ from sklearn.utils.validation import _num_samples, check_is_fitted
 from ._arrays import blank, bring, is_elsewhere, send
 from ._blocks import Rows, cuts, sample
 from ._charts import Simplex
+from ._executors import count_workers, one_blas_thread
 from ._mixin import EMMixin
 from ._model import Charts, Emission, Model, Rounding, match
 from ._moves import swaps
+from ._search import Search
 from ._starts import greedy_seeds, partition, random_seeds, soften, whiten
-from ._validation import NOTHING, SEED, ArrayLike, Interval, Options, Rules, check_parameter, check_weight, generator
+from ._stream import Stream, follow
+from ._validation import (
+    NOTHING,
+    SEED,
+    ArrayLike,
+    Interval,
+    Options,
+    Rules,
+    check_parameter,
+    check_parameters,
+    check_weight,
+    generator,
+)
 from .emissions.gaussian import Gaussian
 from .emissions.shapes import SHAPES
 from .exceptions import DataWarning, InvalidParameterError
@@ -199,6 +213,15 @@ class Mixture(Model):
         law = self.law.prior(params.law)
         return Totals(0.0 if law is None else law[0], 0.0, law)
 
+    def place(self, X: Array, weight: Array | None, like: Rows) -> Rows:
+        """Rows in the coordinates of others."""
+        return like._replace(X=X, weight=weight, scatter=None, patterns=None)
+
+    def recentre(self, stats: Totals, params: Parts, new: Parts) -> Totals:
+        """The same sums about other parameters."""
+        assert isinstance(self.law, Gaussian)
+        return stats._replace(law=self.law.recentre(stats.law, params.law, new.law))
+
     def q_value(self, candidate: Parts, stats: Totals, params: Parts) -> float:
         """Of the components drawn, and of the rows given these."""
         drawn = float(xlogy(stats.counts, candidate.weights).sum())
@@ -352,7 +375,7 @@ class EMGaussianMixture(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[m
     rate_ : float
         Share of the distance to the optimum that one EM step leaves.
     gap_ : float
-        Estimated rise of the objective still to come, in nats.
+        At most so much is left to gain, in nats, as far as the last steps tell.
     restarts_ : list of dict
         Start, status, objective, steps and reason of every start.
     n_features_in_ : int
@@ -485,6 +508,7 @@ class EMGaussianMixture(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[m
 
     def _settle(self, params: Parts, X: Array) -> Parts:
         """Label the rows; a component that no row prefers goes to the end, so that labels have no gap."""
+        self.__dict__.pop("_stream", None)  # a fit begins anew
         model = self._model()
         told = self._spread(model, model.frame(params, X), params, "labels")[0]
         labels = bring(told)
@@ -515,6 +539,49 @@ class EMGaussianMixture(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[m
                 raise ValueError(f"{name} contains a value that is not finite: set it anew, or fit again")
         weights, means, covariances = values.values()
         return Parts(weights, SHAPES[self._fitted_type]().from_covariances(means, covariances))
+
+    # Streams ----------------------------------------------------------------------------------------------------------
+
+    def partial_fit(self, X: Any, y: Any = None, *, sample_weight: Any = None) -> Self:
+        """Learn from the next rows of a stream, each seen only once, by stepwise EM.
+
+        The first rows are fitted as by ``fit``, unless that was called before; give several hundred. From then on the
+        running means of the statistics move towards those of the new rows by a share of ``(rows / rows so far)^0.6``,
+        and one M-step follows. ``log_likelihood_`` is that of the new rows before they were learned from.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The next rows.
+        y : None
+            Ignored.
+        sample_weight : array-like of shape (n_samples,), optional
+            How often each row counts.
+
+        Returns
+        -------
+        self
+
+        References
+        ----------
+        Cappe, O. & Moulines, E. (2009). On-line expectation-maximization algorithm for latent data models. *JRSS B* 71,
+        593-613.
+        """
+        with one_blas_thread(), self._unless_it_fails():
+            check_parameters(self, self._rules)
+            if not hasattr(self, "weights_"):
+                self._estimate(X, sample_weight)
+            X = self._check_rows(X, reset=False)
+            weight = check_weight(sample_weight, _num_samples(X))
+            stream: Stream | None = self.__dict__.get("_stream")
+            if stream is None:
+                data = self._used.prepare(X, weight)
+                stream = Stream(data._replace(X=X[:0, ...], weight=None), self._used.standardize(self._recall(), data))
+            self._stream, found = follow(self._used, stream, X, weight, count_workers(self.n_jobs))
+            self._record(Search(found, []), self._used)
+            self._publish(self._used.restore(self._stream.params, self._stream.data))
+            self.labels_ = self._infer(X, "labels")[0]
+        return self
 
     # What a mixture is asked
     # ----------------------------------------------------------------------------------------------

@@ -309,6 +309,16 @@ class Gaussian(Emission):
         half_log_determinants = 0.5 * np.linalg.slogdet(self.full(candidate))[1]
         return -float(counts @ half_log_determinants) - 0.5 * self._squares(candidate, stats, params, away)
 
+    def recentre(self, stats: Sums, params: Gaussians, new: Gaussians) -> Sums:
+        """The same sums about other means than those they were taken about."""
+        away = new.means - params.means
+        firsts = stats.firsts - stats.counts[:, None] * away
+        return stats._replace(firsts=firsts, seconds=self._moved(stats, away))
+
+    @abstractmethod
+    def _moved(self, stats: Sums, away: Array) -> Array:
+        """Second moments about means that lie so far from those of the sums."""
+
     @abstractmethod
     def _squares(self, candidate: Gaussians, stats: Sums, params: Gaussians, away: Array) -> float:
         """Sum of the squared Mahalanobis distances."""

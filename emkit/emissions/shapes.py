@@ -159,10 +159,13 @@ class Full(_Correlated):
     def _spread(self, stats: Sums, means: Array, counts: Array, delta: Array) -> Array:
         return _factor(stats.seconds / counts[:, None, None] - delta[:, :, None] * delta[:, None, :])
 
-    def _squares(self, candidate: Gaussians, stats: Sums, params: Gaussians, away: Array) -> float:
+    def _moved(self, stats: Sums, away: Array) -> Array:
         cross = stats.firsts[:, :, None] * away[:, None, :]
         outer = stats.counts[:, None, None] * away[:, :, None] * away[:, None, :]
-        scatter = stats.seconds - cross - np.swapaxes(cross, 1, 2) + outer
+        return np.asarray(stats.seconds - cross - np.swapaxes(cross, 1, 2) + outer)
+
+    def _squares(self, candidate: Gaussians, stats: Sums, params: Gaussians, away: Array) -> float:
+        scatter = self._moved(stats, away)
         return float(np.trace(np.linalg.solve(self.covariances(candidate), scatter), axis1=1, axis2=2).sum())
 
     def _thinness(self, params: Gaussians, total: Array) -> tuple[Array, Array]:
@@ -225,6 +228,9 @@ class Tied(_Correlated):
     def _spread(self, stats: Sums, means: Array, counts: Array, delta: Array) -> Array:
         between = (stats.counts[:, None] * means).T @ means
         return _factor((stats.seconds - between) / stats.counts.sum())
+
+    def _moved(self, stats: Sums, away: Array) -> Array:
+        return np.asarray(stats.seconds)  # about 0
 
     def _squares(self, candidate: Gaussians, stats: Sums, params: Gaussians, away: Array) -> float:
         cross = (stats.firsts + stats.counts[:, None] * params.means).T @ candidate.means
@@ -309,9 +315,11 @@ class Diagonal(_Uncorrelated):
     def _spread(self, stats: Sums, means: Array, counts: Array, delta: Array) -> Array:
         return _positive(stats.seconds / counts[:, None] - delta**2)
 
+    def _moved(self, stats: Sums, away: Array) -> Array:
+        return np.asarray(stats.seconds - 2.0 * stats.firsts * away + stats.counts[:, None] * away**2)
+
     def _squares(self, candidate: Gaussians, stats: Sums, params: Gaussians, away: Array) -> float:
-        squares = stats.seconds - 2.0 * stats.firsts * away + stats.counts[:, None] * away**2
-        return float((squares / candidate.spread).sum())
+        return float((self._moved(stats, away) / candidate.spread).sum())
 
     def _thinness(self, params: Gaussians, total: Array) -> tuple[Array, Array]:
         return (params.spread / np.diagonal(total)).min(axis=1), params.spread.min(axis=1)
@@ -359,9 +367,11 @@ class Spherical(_Uncorrelated):
     def _spread(self, stats: Sums, means: Array, counts: Array, delta: Array) -> Array:
         return _positive((stats.seconds / counts - np.square(delta).sum(axis=1)) / means.shape[1])
 
+    def _moved(self, stats: Sums, away: Array) -> Array:
+        return np.asarray(stats.seconds + (away * (stats.counts[:, None] * away - 2.0 * stats.firsts)).sum(axis=1))
+
     def _squares(self, candidate: Gaussians, stats: Sums, params: Gaussians, away: Array) -> float:
-        squares = stats.seconds + (away * (stats.counts[:, None] * away - 2.0 * stats.firsts)).sum(axis=1)
-        return float((squares / candidate.spread).sum())
+        return float((self._moved(stats, away) / candidate.spread).sum())
 
     def _thinness(self, params: Gaussians, total: Array) -> tuple[Array, Array]:
         return params.spread / (np.trace(total) / len(total)), params.spread
