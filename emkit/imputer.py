@@ -56,7 +56,8 @@ class EMImputer(IncompleteAnalysis, TransformerMixin, BaseEstimator):  # type: i
     prior_strength : float, default=1.0
         Degrees of freedom of the prior, roughly a number of imaginary rows; with "ridge" it also scales their scatter.
     tol : float, default=1e-3
-        Stop when the objective is estimated to have less than this left to gain, in nats.
+        Stop when the objective is estimated to have less than this left to gain, in nats. A tenth of it costs
+        ``-1.15 / log(rate_)`` more plain EM steps, accelerated a fraction of these.
     max_iter : int, default=500
         Most EM steps.
     acceleration : {"auto", "squarem", "anderson", "momentum", None}, default="auto"

@@ -54,7 +54,8 @@ class EMHiddenMarkov(ChainAnalysis, ClusterMixin, OneToOneFeatureMixin, Transfor
     start : {"free", "stationary"}, default="free"
         Whether the first state has probabilities of its own, or the stationary distribution of the chain.
     tol : float, default=1e-3
-        Stop when the objective is estimated to have less than this left to gain, in nats.
+        Stop when the objective is estimated to have less than this left to gain, in nats. A tenth of it costs
+        ``-1.15 / log(rate_)`` more plain EM steps, accelerated a fraction of these.
     max_iter : int, default=500
         Most EM steps of one start.
     n_init : int or "auto", default="auto"
