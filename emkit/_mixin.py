@@ -197,6 +197,7 @@ class EMMixin(CallbackSupportMixin):  # type: ignore[misc]
         self.lower_bounds_ = self.history_ / (_num_samples(X) if weight is None else weight.sum())
         params = model.restore(found.best.params, data)
         self._publish(self._settle(params if warm else model.canonical(params), X))
+        self.__dict__.pop("_stream", None)  # what a stream taught is of another time
         if is_elsewhere(X):
             self._follow(X)
         if watcher is not None:

@@ -126,15 +126,22 @@ class Incomplete(NamedTuple):
         return np.asarray((observed * self.counts[:, None].astype(np.float32)).T @ observed, dtype=np.float64)
 
 
-def incomplete(X: Array, weight: Array | None) -> Incomplete:
-    """Standardise, sort and summarise rows; those that say nothing (weight zero, or no cell observed) are left out."""
+def incomplete(X: Array, weight: Array | None, like: Incomplete | None = None) -> Incomplete:
+    """Standardise, sort and summarise rows; those that say nothing (weight zero, or no cell observed) are left out.
+
+    In coordinates of their own, or in those of others.
+    """
     weighed = weight
     if weight is not None and not weight.all():
         X, weight = X[weight > 0.0], weight[weight > 0.0]
-    values, scale = units(X, weight)
-    center, columns = values, np.flatnonzero(scale > 0.0)
+    if like is None:
+        values, scale = units(X, weight)
+        columns = np.flatnonzero(scale > 0.0)
+        center, scale = values[columns], scale[columns]
+    else:
+        center, scale, columns, values = like.center, like.scale, like.columns, like.values
     if len(columns) < X.shape[1]:
-        X, center, scale = X[:, columns], center[columns], scale[columns]
+        X = X[:, columns]
     patterns = group(np.isnan(X))
     order, starts, missing = patterns
     if len(missing) and missing[-1].all():

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils.validation import _num_samples
 
+from ._arrays import is_elsewhere
 from ._em import total
-from ._executors import workers
+from ._executors import count_workers, one_blas_thread, workers
+from ._mixin import EMMixin
 from ._model import Ascent, Data, Params, Stats, add, scale
+from ._search import Search
+from ._validation import check_parameters, check_weight
 
 Array = NDArray[Any]
 
@@ -35,6 +40,8 @@ def follow(model: Any, stream: Stream, X: Any, weight: Array | None, n_workers: 
     The model is one that can ``place`` rows in the coordinates of others, and ``recentre`` its statistics.
     """
     data = model.place(X, weight, stream.data)
+    if not data.total:
+        raise ValueError("no row has an observed cell and a positive sample_weight: there is nothing to learn from")
     blocks = model.split(data)
     with workers(max(1, min(len(blocks), n_workers))) as run:
         stats = total(run(partial(model.expect, stream.params), blocks))
@@ -52,3 +59,55 @@ def follow(model: Any, stream: Stream, X: Any, weight: Array | None, n_workers: 
         params, stats, loglik, loglik, np.array([loglik]), stream.n_batches + 1, np.nan, np.inf, status, reason
     )
     return Stream(stream.data, params, model.recentre(mean, stream.params, params), n_rows, stream.n_batches + 1), found
+
+
+class StreamMixin(EMMixin):
+    """What an estimator that can follow a stream shares."""
+
+    def _learned_from(self, X: Any) -> None:
+        """Publish what belongs to the rows last learned from."""
+
+    def partial_fit(self, X: Any, y: Any = None, *, sample_weight: Any = None) -> Self:
+        """Learn from the next rows of a stream, each seen only once, by stepwise EM.
+
+        The first rows are fitted as by ``fit``, unless that was called before; give several hundred. From then on the
+        running means of the statistics move towards those of the new rows by a share of ``(rows / rows so far)^0.6``,
+        and one M-step follows. ``log_likelihood_`` is that of the new rows before they were learned from. Columns that
+        did not vary in the first rows stay what they were. ``fit`` begins anew.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The next rows.
+        y : None
+            Ignored.
+        sample_weight : array-like of shape (n_samples,), optional
+            How often each row counts.
+
+        Returns
+        -------
+        self
+
+        References
+        ----------
+        Cappe, O. & Moulines, E. (2009). On-line expectation-maximization algorithm for latent data models. *JRSS B* 71,
+        593-613.
+        """
+        with one_blas_thread(), self._unless_it_fails():
+            check_parameters(self, self._rules)
+            if not hasattr(self, "status_"):
+                self._estimate(X, sample_weight)
+            X = self._check_rows(X, reset=False)
+            weight = check_weight(sample_weight, _num_samples(X))
+            model = self._used
+            stream: Stream | None = self.__dict__.get("_stream")
+            if stream is None:
+                data = model.prepare(X, weight)
+                stream = Stream(data.cut(slice(0, 0)), model.standardize(self._recall(), data))
+            self._stream, found = follow(model, stream, X, weight, count_workers(self.n_jobs))
+            self._record(Search(found, []), model)
+            self._publish(model.restore(self._stream.params, self._stream.data))
+            self._learned_from(X)
+            if is_elsewhere(X):
+                self._follow(X)
+        return self

@@ -18,6 +18,7 @@ from ._mixin import EMMixin
 from ._model import Model
 from ._patterns import Incomplete, Patterns, row_sizes
 from ._search import Search
+from ._stream import StreamMixin
 from ._uncertainty import slowest_rate
 from ._validation import FLAG, NOTHING, ArrayLike, Instance, Interval, Options, Rules, check_holes, generator
 from .exceptions import DataWarning
@@ -36,7 +37,7 @@ class MissingPatterns(NamedTuple):
     counts: Array  # (n_patterns,) sums of weights
 
 
-class EMImputer(IncompleteAnalysis, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class EMImputer(IncompleteAnalysis, StreamMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Impute missing values by maximum likelihood under a multivariate normal, estimated by accelerated EM.
 
     Every missing cell gets its expectation given all observed cells of its row: the best linear prediction from

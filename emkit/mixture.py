@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +17,11 @@ from sklearn.utils.validation import _num_samples, check_is_fitted
 from ._arrays import blank, bring, is_elsewhere, send
 from ._blocks import Rows, cuts, sample
 from ._charts import Simplex
-from ._executors import count_workers, one_blas_thread
 from ._mixin import EMMixin
 from ._model import Charts, Emission, Model, Rounding, match
 from ._moves import swaps
-from ._search import Search
 from ._starts import greedy_seeds, partition, random_seeds, soften, whiten
-from ._stream import Stream, follow
+from ._stream import StreamMixin
 from ._validation import (
     NOTHING,
     SEED,
@@ -32,7 +30,6 @@ from ._validation import (
     Options,
     Rules,
     check_parameter,
-    check_parameters,
     check_weight,
     generator,
 )
@@ -300,7 +297,7 @@ def _check_values(given: Given, law: Gaussian) -> None:
         )
 
 
-class EMGaussianMixture(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[misc]
+class EMGaussianMixture(StreamMixin, ClusterMixin, BaseEstimator):  # type: ignore[misc]
     """Gaussian mixture, estimated by accelerated EM.
 
     scikit-learn's ``GaussianMixture``, parameter by parameter and attribute by attribute: replacing the import is
@@ -508,7 +505,6 @@ class EMGaussianMixture(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[m
 
     def _settle(self, params: Parts, X: Array) -> Parts:
         """Label the rows; a component that no row prefers goes to the end, so that labels have no gap."""
-        self.__dict__.pop("_stream", None)  # a fit begins anew
         model = self._model()
         told = self._spread(model, model.frame(params, X), params, "labels")[0]
         labels = bring(told)
@@ -519,6 +515,9 @@ class EMGaussianMixture(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[m
         order = np.argsort(alone, kind="stable")
         self.labels_ = send(np.argsort(order)[labels], X)
         return model.take(params, order)
+
+    def _learned_from(self, X: Array) -> None:
+        self.labels_ = self._infer(X, "labels")[0]
 
     def _fitted_model(self) -> Mixture:
         return Mixture(SHAPES[self._fitted_type](), _num_samples(self.means_))
@@ -539,49 +538,6 @@ class EMGaussianMixture(EMMixin, ClusterMixin, BaseEstimator):  # type: ignore[m
                 raise ValueError(f"{name} contains a value that is not finite: set it anew, or fit again")
         weights, means, covariances = values.values()
         return Parts(weights, SHAPES[self._fitted_type]().from_covariances(means, covariances))
-
-    # Streams ----------------------------------------------------------------------------------------------------------
-
-    def partial_fit(self, X: Any, y: Any = None, *, sample_weight: Any = None) -> Self:
-        """Learn from the next rows of a stream, each seen only once, by stepwise EM.
-
-        The first rows are fitted as by ``fit``, unless that was called before; give several hundred. From then on the
-        running means of the statistics move towards those of the new rows by a share of ``(rows / rows so far)^0.6``,
-        and one M-step follows. ``log_likelihood_`` is that of the new rows before they were learned from.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            The next rows.
-        y : None
-            Ignored.
-        sample_weight : array-like of shape (n_samples,), optional
-            How often each row counts.
-
-        Returns
-        -------
-        self
-
-        References
-        ----------
-        Cappe, O. & Moulines, E. (2009). On-line expectation-maximization algorithm for latent data models. *JRSS B* 71,
-        593-613.
-        """
-        with one_blas_thread(), self._unless_it_fails():
-            check_parameters(self, self._rules)
-            if not hasattr(self, "weights_"):
-                self._estimate(X, sample_weight)
-            X = self._check_rows(X, reset=False)
-            weight = check_weight(sample_weight, _num_samples(X))
-            stream: Stream | None = self.__dict__.get("_stream")
-            if stream is None:
-                data = self._used.prepare(X, weight)
-                stream = Stream(data._replace(X=X[:0, ...], weight=None), self._used.standardize(self._recall(), data))
-            self._stream, found = follow(self._used, stream, X, weight, count_workers(self.n_jobs))
-            self._record(Search(found, []), self._used)
-            self._publish(self._used.restore(self._stream.params, self._stream.data))
-            self.labels_ = self._infer(X, "labels")[0]
-        return self
 
     # What a mixture is asked
     # ----------------------------------------------------------------------------------------------

@@ -183,11 +183,19 @@ class MissingNormal(Model):
         delta = stats.first / stats.rows
         return Normal(params.mean + delta, factor((stats.second - stats.rows * np.outer(delta, delta)) / stats.divisor))
 
+    def place(self, X: Array, weight: Array | None, like: Incomplete) -> Incomplete:
+        """Rows in the coordinates of others."""
+        return incomplete(X, weight, like)
+
+    def recentre(self, stats: Completed, params: Normal, new: Normal) -> Completed:
+        """The same sums about another mean."""
+        away = new.mean - params.mean
+        return stats._replace(first=stats.first - stats.rows * away, second=_about(stats, away))
+
     def q_value(self, candidate: Normal, stats: Completed, params: Normal) -> float:
         """Normal log-density of the completed rows."""
         away = candidate.mean - params.mean
-        cross = np.outer(stats.first, away)
-        scatter = stats.second - cross - cross.T + stats.rows * np.outer(away, away)
+        scatter = _about(stats, away)
         log_determinant = 2.0 * float(np.log(np.diagonal(candidate.cholesky)).sum())
         squares = float((inverse(candidate.cholesky) * scatter).sum())
         return -0.5 * (float(stats.divisor) * log_determinant + squares)
@@ -283,6 +291,12 @@ class MissingNormal(Model):
             # log_density arrives as log|K_mm|
             inside = out.log_density[order] + distance[order]
             out.log_density[order] = -0.5 * (np.repeat(cells + whole, np.diff(starts)) + inside)
+
+
+def _about(stats: Completed, away: Array) -> Array:
+    """Second moments about a mean that lies so far from that of the sums."""
+    cross = np.outer(stats.first, away)
+    return np.asarray(stats.second - cross - cross.T + stats.rows * np.outer(away, away))
 
 
 def unidentified(data: Incomplete, names: Sequence[str]) -> str | None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from specimens import blobs
 
-from emkit import EMGaussianMixture
+from emkit import EMGaussianMixture, EMImputer
 from emkit.emissions import SHAPES
 from emkit.exceptions import DataWarning
 
@@ -40,6 +40,33 @@ def test_a_shuffled_stream_leads_near_the_optimum_of_all_its_rows(shape):
     assert whole.score(X) - stream.score(X) < 2e-3
     assert stream.n_features_in_ == 3
     assert stream.labels_.shape == (1000,)
+
+
+def test_a_stream_with_holes_leads_near_the_optimum_of_all_its_rows():
+    rng = np.random.default_rng(6)
+    X = rng.multivariate_normal(np.arange(4.0), np.eye(4) + 1.0, 40_000)
+    X[rng.random(X.shape) < 0.2] = np.nan
+    X = X[~np.isnan(X).all(axis=1)]
+    whole, stream = EMImputer(prior=None).fit(X), EMImputer(prior=None)
+    for batch in np.array_split(X, 40):
+        stream.partial_fit(batch)
+    assert whole.score(X) - stream.score(X) < 1e-3
+    assert np.isfinite(stream.transform(X[:50])).all()
+    with pytest.raises(ValueError, match="no row has an observed cell"):
+        stream.partial_fit(np.full((3, 4), np.nan))
+
+
+def test_a_stream_of_complete_rows_seen_once_is_their_running_mean():
+    """With the power 1 it would be their mean itself; with less, later rows count more."""
+    X = np.random.default_rng(7).normal(size=(1000, 2))
+    stream = EMImputer(prior=None).partial_fit(X[:500])
+    np.testing.assert_allclose(stream.mean_, X[:500].mean(axis=0), rtol=1e-10)
+    stream.partial_fit(X[500:])
+    share = 0.5**0.6
+    mean = (1.0 - share) * X[:500].mean(axis=0) + share * X[500:].mean(axis=0)
+    np.testing.assert_allclose(stream.mean_, mean, rtol=1e-10)
+    moments = [(1.0 - share) * X[:500].T @ X[:500] / 500 + share * X[500:].T @ X[500:] / 500]
+    np.testing.assert_allclose(stream.covariance_, moments[0] - np.outer(mean, mean), rtol=1e-9)
 
 
 def test_a_drifting_stream_is_followed():
