@@ -7,6 +7,7 @@ one block.
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -61,6 +62,38 @@ def cuts(n_rows: int, work_per_row: int) -> list[slice]:
     return [slice(a, b) for a, b in pairwise(edges)]
 
 
+def release(X: Array) -> None:
+    """Give the memory of rows of a file back: they are read again when they are wanted.
+
+    So that a pass over a file larger than memory holds the rows of one block.
+    """
+    base: Any = X
+    while isinstance(base, np.ndarray) and not isinstance(base, np.memmap):
+        base = base.base
+    # A private copy ("c") may hold changes that are in no file.
+    if not isinstance(base, np.memmap) or base.mode not in ("r", "r+") or not X.flags.c_contiguous:
+        return
+    pages: Any = getattr(base, "_mmap", None)
+    if not hasattr(pages, "madvise") or not hasattr(mmap, "MADV_DONTNEED"):  # Windows
+        return
+    whole = np.frombuffer(pages, np.uint8)
+    begin = X.__array_interface__["data"][0] - whole.__array_interface__["data"][0]
+    first = -(-begin // mmap.PAGESIZE) * mmap.PAGESIZE  # pages that others share stay
+    length = begin + X.nbytes - first
+    if length > 0:
+        pages.madvise(mmap.MADV_DONTNEED, first, length // mmap.PAGESIZE * mmap.PAGESIZE)
+
+
+def has_holes(X: Array) -> bool:
+    """Whether any cell is missing."""
+    for begin in range(0, len(X), _PASS_ROWS):
+        rows = X[begin : begin + _PASS_ROWS]
+        if np.isnan(np.sum(rows, dtype=np.float64)):
+            return True
+        release(rows)
+    return False
+
+
 def pieces(X: Array, weight: Array | None) -> Iterator[tuple[Array, Array | None]]:
     """Float64 copies of consecutive rows, those of weight zero left out, with their weights."""
     for begin in range(0, len(X), _PASS_ROWS):
@@ -71,6 +104,7 @@ def pieces(X: Array, weight: Array | None) -> Iterator[tuple[Array, Array | None
             counted = weight[rows] > 0.0
             if counted.any():
                 yield X[rows][counted].astype(np.float64), weight[rows][counted]
+        release(X[rows])
 
 
 class Moments(NamedTuple):

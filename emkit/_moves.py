@@ -38,7 +38,10 @@ def swaps(resp: Array, weight: Array, features: Array) -> Iterator[Array]:
     loss = np.array([-weight @ np.log1p(-np.minimum(r, 1.0 - 1e-12)) for r in resp.T])
     axes = [_axes(features, weight * resp[:, part]) for part in range(k)]
     for axis in range(min(_AXES, features.shape[1])):
-        halves = [_cut(axes[part][:, axis], weight * resp[:, part]) for part in range(k)]
+        halves = [
+            _cut((features - centre) @ vectors[:, axis], weight * r)
+            for (centre, vectors), r in zip(axes, resp.T, strict=True)
+        ]
         profit = np.array([gain for gain, _ in halves]) - loss[:, None]
         for pair in np.argsort(-profit, axis=None, kind="stable"):
             gone, split = divmod(int(pair), k)
@@ -61,11 +64,12 @@ def _swap(resp: Array, gone: int, split: int, second: Array) -> Array:
     return moved
 
 
-def _axes(features: Array, weight: Array) -> Array:
-    """Coordinates (n, _AXES at most) of the rows along the principal axes of a part, the longest first."""
-    centred = features - weight @ features / max(float(weight.sum()), 1e-300)
+def _axes(features: Array, weight: Array) -> tuple[Array, Array]:
+    """Centre (m,) of a part, and its principal axes (m, m), the longest first."""
+    centre = weight @ features / max(float(weight.sum()), 1e-300)
+    centred = features - centre
     _, vectors = np.linalg.eigh((centred * weight[:, None]).T @ centred)
-    return np.asarray(centred @ vectors[:, : -_AXES - 1 : -1])
+    return centre, vectors[:, ::-1]
 
 
 def _cut(along: Array, weight: Array) -> tuple[float, Array]:

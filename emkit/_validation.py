@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_array, validate_data
 
 from . import kernels
 from ._arrays import bring, is_elsewhere, namespace
+from ._blocks import release
 from .exceptions import DataWarning, InvalidParameterError
 
 Array = NDArray[Any]
@@ -267,6 +268,7 @@ def check_finite(X: Array, names: Any = None) -> None:
         block = X[begin : begin + 65_536]
         with np.errstate(over="ignore", invalid="ignore"):
             if np.isfinite(block.sum(dtype=np.float64)):
+                release(block)
                 continue  # a NaN or an infinity would have shown
         bad = np.argwhere(~np.isfinite(block))
         if len(bad):

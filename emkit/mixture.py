@@ -15,7 +15,7 @@ from sklearn.cluster import KMeans
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from ._arrays import blank, bring, is_elsewhere, send
-from ._blocks import Rows, cuts, sample
+from ._blocks import Rows, cuts, release, sample
 from ._charts import Simplex
 from ._mixin import EMMixin
 from ._model import Charts, Emission, Model, Rounding, match
@@ -131,6 +131,7 @@ class Mixture(Model):
     def infer(self, params: Parts, data: Rows, out: Posterior) -> None:
         """Fill what is wanted."""
         self.law.infer(_log(params.weights), params.law, data, *out)
+        release(data.X)
 
     def _cuts(self, data: Rows) -> list[slice]:
         if is_elsewhere(data.X):  # its kernels cut for themselves
@@ -199,7 +200,9 @@ class Mixture(Model):
 
     def expect(self, params: Parts, data: Rows) -> Totals:
         """E-step, together with the law's sums."""
-        return Totals(*self.law.expect(_log(params.weights), params.law, data))
+        totals = Totals(*self.law.expect(_log(params.weights), params.law, data))
+        release(data.X)
+        return totals
 
     def maximize(self, stats: Totals, params: Parts) -> Parts:
         """Shares of the rows, and the law's own M-step."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .. import kernels
 from .._arrays import is_elsewhere
-from .._blocks import Rows
+from .._blocks import Rows, release
 from .._patterns import group
 
 Array = NDArray[Any]
@@ -104,6 +104,7 @@ def find_holes(rows: Rows) -> Holes:
         found: Holes = rows.patterns
         return found
     if is_elsewhere(rows.X) or not rows.X.size or not np.isnan(np.min(rows.X)):
+        release(rows.X)
         return _NO_HOLES
     order, starts, missing = group(np.isnan(rows.X))
     complete = _NOTHING

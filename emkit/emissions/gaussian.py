@@ -31,7 +31,7 @@ from scipy.special import ndtr
 
 from .. import kernels
 from .._arrays import is_elsewhere, send
-from .._blocks import Rows, moments
+from .._blocks import Rows, has_holes, moments
 from .._model import Emission, Rounding, add
 from .._patterns import units
 from ..exceptions import DataWarning
@@ -131,7 +131,7 @@ class Gaussian(Emission):
 
     def prepare(self, X: Array, weight: Array | None) -> Rows:
         """Find the centre and scale of the data; warn of columns that say nothing."""
-        holes = not is_elsewhere(X) and bool(np.isnan(np.sum(X, dtype=np.float64)))
+        holes = not is_elsewhere(X) and has_holes(X)
         if weight is not None:
             weight = send(weight, X, X.dtype if is_elsewhere(X) else None)
         if holes:
