@@ -21,7 +21,7 @@ def stored(tmp_path, X, mode="r"):
     "estimator", [EMGaussianMixture(3, random_state=0), EMHiddenMarkov(3, random_state=0), EMImputer()]
 )
 def test_rows_of_a_file_give_the_same_bits(tmp_path, estimator, mode):
-    X = blobs(np.random.default_rng(0), n=2_000 if isinstance(estimator, EMHiddenMarkov) else 40_000, d=3)
+    X = blobs(np.random.default_rng(0), n=300 if isinstance(estimator, EMHiddenMarkov) else 40_000, d=3)
     if isinstance(estimator, EMImputer):
         X[::7, 1] = np.nan
     there = stored(tmp_path, X, mode)
