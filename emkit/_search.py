@@ -123,8 +123,8 @@ def _compete(
     climbing |= {"watch": None, "tol": max(climbing["tol"], _TIE)}
     small = model.split(sketch)
     finalists, interrupted = _race(model, small, starts, _RUNGS, repeated, restarts, n_workers, **climbing)
-    if interrupted:
-        return finalists, False, True
+    if interrupted or not finalists:
+        return finalists, False, interrupted
     leader = next(iter(finalists))
     moved, is_lone, interrupted = _move(
         model, sketch, small, finalists[leader], leader not in repeated, n_workers, **climbing

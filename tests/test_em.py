@@ -204,6 +204,16 @@ def test_if_all_starts_fail_so_does_the_fit_and_says_why():
         hunt(Hill((0.5,), cliff=2.0, starts=(3.0,)), 3)
 
 
+class Blind(Hill):
+    def expect(self, params, data):
+        raise Degenerate("nothing can be seen")
+
+
+def test_if_all_racers_fail_so_does_the_fit_and_says_why():
+    with pytest.raises(FitFailedError, match=r"every start failed \(nothing can be seen\)"):
+        hunt(Blind((0.5,), starts=(3.0, 4.0, 5.0)), "auto")
+
+
 class Interrupted(Hill):
     def expect(self, params, data):
         if params.at[0] < 0.3:
