@@ -23,7 +23,7 @@ from emkit.emissions import (
 )
 from emkit.emissions.gaussian import Gaussian
 from emkit.emissions.shapes import Diagonal, Full, Spherical, Tied
-from emkit.mixture import Mixture
+from emkit.finite_mixture import Mixture
 from emkit.normal import MissingNormal
 
 

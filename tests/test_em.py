@@ -20,7 +20,7 @@ from emkit._executors import count_workers, workers
 from emkit._model import Degenerate, Model, Rounding
 from emkit._search import FitFailedError, _move, search
 from emkit.emissions.shapes import Full
-from emkit.mixture import Mixture, Parts
+from emkit.finite_mixture import Mixture, Parts
 
 
 class Point(NamedTuple):

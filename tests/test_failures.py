@@ -27,7 +27,7 @@ from emkit import EMGaussianMixture
 from emkit._accelerate import ACCELERATORS
 from emkit.datasets import load_banknote, load_crabs, load_diabetes_reaven_miller, load_faithful
 from emkit.exceptions import DataWarning
-from emkit.mixture import Mixture
+from emkit.finite_mixture import Mixture
 
 SHAPES = ("full", "tied", "diag", "spherical")
 STARTS = ("k-means++", "kmeans", "random", "random_from_data")

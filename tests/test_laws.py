@@ -20,7 +20,7 @@ from emkit._executors import serial
 from emkit._model import Emission, Model, add
 from emkit._search import search
 from emkit._standard_errors import Neighbourhood
-from emkit.mixture import Mixture
+from emkit.finite_mixture import Mixture
 
 EVERY = pytest.mark.parametrize("name", SPECIMENS)
 MIXTURES = pytest.mark.parametrize("name", [name for name, s in SPECIMENS.items() if isinstance(s.model, Mixture)])

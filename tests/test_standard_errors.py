@@ -12,7 +12,7 @@ from emkit._executors import serial
 from emkit._standard_errors import Neighbourhood
 from emkit.emissions import Poisson
 from emkit.exceptions import DataWarning
-from emkit.mixture import Mixture
+from emkit.finite_mixture import Mixture
 
 
 def two_normals(n=600, seed=0):

@@ -19,7 +19,7 @@ from emkit._sequences import Sequences
 from emkit.chain import Chain, MarkovChain
 from emkit.emissions import Categorical, Poisson
 from emkit.emissions.shapes import Full
-from emkit.mixture import Mixture
+from emkit.finite_mixture import Mixture
 from emkit.normal import MissingNormal
 
 REPORT = Path(__file__).parents[2] / "docs" / "benchmarks_ascent.md"

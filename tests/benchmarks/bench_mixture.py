@@ -23,7 +23,7 @@ from sklearn.mixture import GaussianMixture
 from emkit import EMGaussianMixture, __version__, kernels
 from emkit._em import step
 from emkit._executors import one_blas_thread, workers
-from emkit.mixture import Parts
+from emkit.finite_mixture import Parts
 
 REPORT = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 # shape, rows, columns, components, the ratio asked for

@@ -19,7 +19,7 @@ from emkit import EMGaussianMixture
 from emkit._accelerate import ACCELERATORS
 from emkit._em import climb
 from emkit.emissions.shapes import Full
-from emkit.mixture import Mixture, Parts
+from emkit.finite_mixture import Mixture, Parts
 
 ROOT = Path(__file__).parents[2]
 REPORT = ROOT / "docs" / "benchmarks_search.md"
