@@ -18,7 +18,7 @@ from ..exceptions import InvalidParameterError
 from ._holes import find_holes
 from .gaussian import Gaussian, Gaussians
 from .gaussian import Sums as NormalSums
-from .shapes import SHAPES
+from .shapes import shaped
 
 Array = NDArray[Any]
 
@@ -69,16 +69,13 @@ class MixedGaussian(Emission):
 
     def __post_init__(self) -> None:
         """Refuse an unknown shape, and a mixture of nothing."""
-        if self.covariance_type not in SHAPES:
-            raise InvalidParameterError(
-                f"covariance_type must be one of {', '.join(map(repr, SHAPES))}. Got {self.covariance_type!r} instead."
-            )
+        shaped(self.covariance_type, self.reg_covar)
         if not (self.n_parts == int(self.n_parts) and self.n_parts > 0):
             raise InvalidParameterError(f"n_parts must be a positive int. Got {self.n_parts!r} instead.")
 
     @property
     def _law(self) -> Gaussian:
-        return SHAPES[self.covariance_type](self.reg_covar)
+        return shaped(self.covariance_type, self.reg_covar)
 
     @property
     def charts(self) -> Charts:

@@ -12,7 +12,7 @@ from scipy.linalg import lapack
 from .._blocks import Rows, scatter
 from .._charts import Cholesky, Positive, Real
 from .._model import Charts, Degenerate
-from ..exceptions import DataWarning
+from ..exceptions import DataWarning, InvalidParameterError
 from .gaussian import Gaussian, Gaussians, Sums, listed
 
 Array = NDArray[Any]
@@ -378,3 +378,12 @@ class Spherical(_Uncorrelated):
 
 
 SHAPES: dict[str, type[Gaussian]] = {"full": Full, "tied": Tied, "diag": Diagonal, "spherical": Spherical}
+
+
+def shaped(covariance_type: str, reg_covar: float) -> Gaussian:
+    """Give the normal law with covariances of the shape of this name."""
+    if covariance_type not in SHAPES:
+        raise InvalidParameterError(
+            f"covariance_type must be one of {', '.join(map(repr, SHAPES))}. Got {covariance_type!r} instead."
+        )
+    return SHAPES[covariance_type](reg_covar)

@@ -22,10 +22,9 @@ from scipy.special import digamma, gammaln, stdtr
 from .._blocks import Rows
 from .._charts import Bounded
 from .._model import Charts, Emission, Rounding
-from ..exceptions import InvalidParameterError
 from ._digamma import shape_from_gap
 from .gaussian import Gaussian, Gaussians
-from .shapes import SHAPES
+from .shapes import shaped
 
 Array = NDArray[Any]
 
@@ -92,14 +91,11 @@ class StudentT(Emission):
 
     def __post_init__(self) -> None:
         """Refuse an unknown shape."""
-        if self.covariance_type not in SHAPES:
-            raise InvalidParameterError(
-                f"covariance_type must be one of {', '.join(map(repr, SHAPES))}. Got {self.covariance_type!r} instead."
-            )
+        shaped(self.covariance_type, self.reg_covar)
 
     @property
     def _normal(self) -> Gaussian:
-        return SHAPES[self.covariance_type](self.reg_covar)
+        return shaped(self.covariance_type, self.reg_covar)
 
     @property
     def charts(self) -> Charts:

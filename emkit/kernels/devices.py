@@ -160,13 +160,7 @@ def _spherical(log_weights: Array, means: Array, variances: Array) -> Whitening:
 
 
 def expect_full(
-    X: Elsewhere,
-    weight: Elsewhere | None,
-    center: Array,
-    scale: Array,
-    log_weights: Array,
-    means: Array,
-    cholesky: Array,
+    X: Elsewhere, weight: Elsewhere, center: Array, scale: Array, log_weights: Array, means: Array, cholesky: Array
 ) -> tuple[float, Array, Array, Array]:
     """Sums for full covariances."""
     white = _full(log_weights, means, cholesky)
@@ -177,13 +171,7 @@ def expect_full(
 
 
 def expect_tied(
-    X: Elsewhere,
-    weight: Elsewhere | None,
-    center: Array,
-    scale: Array,
-    log_weights: Array,
-    means: Array,
-    cholesky: Array,
+    X: Elsewhere, weight: Elsewhere, center: Array, scale: Array, log_weights: Array, means: Array, cholesky: Array
 ) -> tuple[float, Array, Array]:
     """Sums for one shared covariance."""
     white = _tied(log_weights, means, cholesky)
@@ -192,13 +180,7 @@ def expect_tied(
 
 
 def expect_diag(
-    X: Elsewhere,
-    weight: Elsewhere | None,
-    center: Array,
-    scale: Array,
-    log_weights: Array,
-    means: Array,
-    variances: Array,
+    X: Elsewhere, weight: Elsewhere, center: Array, scale: Array, log_weights: Array, means: Array, variances: Array
 ) -> tuple[float, Array, Array, Array]:
     """Sums for diagonal covariances; ``seconds`` (K, d)."""
     white = _diag(log_weights, means, variances)
@@ -208,13 +190,7 @@ def expect_diag(
 
 
 def expect_spherical(
-    X: Elsewhere,
-    weight: Elsewhere | None,
-    center: Array,
-    scale: Array,
-    log_weights: Array,
-    means: Array,
-    variances: Array,
+    X: Elsewhere, weight: Elsewhere, center: Array, scale: Array, log_weights: Array, means: Array, variances: Array
 ) -> tuple[float, Array, Array, Array]:
     """Sums for spherical covariances; ``seconds`` (K,)."""
     white = _spherical(log_weights, means, variances)

@@ -19,7 +19,8 @@ sums of ``r``, ``r (z - mean)`` and ``r (z - mean)(z - mean)'`` (whatever part o
 ``r`` the responsibility times the weight. Centred on the current means, the sums do not cancel however far the data
 lie from the origin.
 
-``infer_*`` fill whichever of ``log_density`` (n,), ``responsibilities`` (n, K) and ``labels`` (n,) int64 is not None.
+``infer_*`` take three arrays last and fill whichever is not None: ``log_density`` (n,), ``responsibilities`` (n, K) and
+``labels`` (n,) int64.
 
 The two halves of ``expect_*`` stand alone for models that find responsibilities in another way: ``log_prob_*`` fill
 ``out`` (n, K) with log-densities of ``z``, ``summarize_*`` return ``(counts, firsts, seconds)`` for given ``resp``
@@ -46,6 +47,8 @@ from .missing import standardize_missing as standardize_missing
 
 Array = NDArray[Any]
 LogJoint = Callable[[Array], Array]
+# Adds a piece to sums: z (d, rows), resp (K, rows), means, firsts, seconds.
+Add = Callable[[Array, Array, Array, Array, Array], None]
 
 LOG_2PI = float(np.log(2.0 * np.pi))
 # Far outside the data a squared distance overflows; this is as improbable as a row can be.
@@ -96,16 +99,8 @@ def _guarded(log_joint: LogJoint, log_weights: Array) -> LogJoint:
     return guarded
 
 
-def _infer(
-    X: Array,
-    center: Array,
-    scale: Array,
-    log_joint: LogJoint,
-    n_components: int,
-    log_density: Array | None,
-    responsibilities: Array | None,
-    labels: Array | None,
-) -> None:
+def _infer(X: Array, center: Array, scale: Array, log_joint: LogJoint, n_components: int, *out: Array | None) -> None:
+    log_density, responsibilities, labels = out
     for rows, z, _ in chunks(X, None, center, scale, len(center) + n_components):
         joint = log_joint(z)
         if labels is not None:
@@ -122,6 +117,41 @@ def _infer(
 def _log_prob(X: Array, center: Array, scale: Array, log_joint: LogJoint, out: Array) -> None:
     for rows, z, _ in chunks(X, None, center, scale, X.shape[1] + out.shape[1]):
         out[rows] = log_joint(z).T
+
+
+def _expect(
+    X: Array,
+    weight: Array | None,
+    center: Array,
+    scale: Array,
+    means: Array,
+    log_joint: LogJoint,
+    add: Add,
+    seconds: Array,
+) -> tuple[float, Array, Array]:
+    """Log-likelihood, counts and firsts; ``add`` adds to firsts and seconds."""
+    loglik, counts, firsts = 0.0, np.zeros(len(means)), np.zeros(means.shape)
+    for _, z, count in chunks(X, weight, center, scale, sum(means.shape)):
+        density, resp = posterior(log_joint(z))
+        loglik += float(count @ density)
+        resp *= count
+        counts += resp.sum(axis=1)
+        add(z, resp, means, firsts, seconds)
+    return loglik, counts, firsts
+
+
+def _summarize(
+    X: Array, center: Array, scale: Array, means: Array, resp: Array, add: Add, seconds: Array
+) -> tuple[Array, Array]:
+    """Counts and firsts; ``add`` adds to firsts and seconds."""
+    firsts = np.zeros(means.shape)
+    for rows, z, _ in chunks(X, None, center, scale, sum(means.shape)):
+        add(z, resp[rows].T, means, firsts, seconds)
+    return resp.sum(axis=0), firsts
+
+
+def _symmetric(matrices: Array) -> Array:
+    return np.asarray(0.5 * (matrices + matrices.swapaxes(-1, -2)))
 
 
 # Full covariances -----------------------------------------------------------------------------------------------------
@@ -144,41 +174,29 @@ def _full_log_joint(log_weights: Array, means: Array, cholesky: Array) -> LogJoi
     return _guarded(log_joint, log_weights)
 
 
+def _add_matrices(z: Array, resp: Array, means: Array, firsts: Array, seconds: Array) -> None:
+    deviation, weighted = np.empty_like(z), np.empty_like(z)
+    for k, mean in enumerate(means):
+        np.subtract(z, mean[:, None], out=deviation)
+        np.multiply(deviation, resp[k], out=weighted)
+        firsts[k] += weighted.sum(axis=1)
+        seconds[k] += weighted @ deviation.T
+
+
 def expect_full(
     X: Array, weight: Array | None, center: Array, scale: Array, log_weights: Array, means: Array, cholesky: Array
 ) -> tuple[float, Array, Array, Array]:
     """Sums for full covariances; ``cholesky`` (K, d, d) lower factors; ``seconds`` (K, d, d)."""
-    K, d = means.shape
+    seconds = np.zeros(cholesky.shape)
     log_joint = _full_log_joint(log_weights, means, cholesky)
-    loglik, counts, firsts, seconds = 0.0, np.zeros(K), np.zeros((K, d)), np.zeros((K, d, d))
-    for _, z, count in chunks(X, weight, center, scale, d + K):
-        density, resp = posterior(log_joint(z))
-        loglik += float(count @ density)
-        resp *= count
-        counts += resp.sum(axis=1)
-        deviation, weighted = np.empty_like(z), np.empty_like(z)
-        for k, mean in enumerate(means):
-            np.subtract(z, mean[:, None], out=deviation)
-            np.multiply(deviation, resp[k], out=weighted)
-            firsts[k] += weighted.sum(axis=1)
-            seconds[k] += weighted @ deviation.T
-    return loglik, counts, firsts, 0.5 * (seconds + seconds.transpose(0, 2, 1))
+    return *_expect(X, weight, center, scale, means, log_joint, _add_matrices, seconds), _symmetric(seconds)
 
 
 def infer_full(
-    X: Array,
-    center: Array,
-    scale: Array,
-    log_weights: Array,
-    means: Array,
-    cholesky: Array,
-    log_density: Array | None,
-    responsibilities: Array | None,
-    labels: Array | None,
+    X: Array, center: Array, scale: Array, log_weights: Array, means: Array, cholesky: Array, *out: Array | None
 ) -> None:
     """Posterior quantities for full covariances."""
-    log_joint = _full_log_joint(log_weights, means, cholesky)
-    _infer(X, center, scale, log_joint, len(means), log_density, responsibilities, labels)
+    _infer(X, center, scale, _full_log_joint(log_weights, means, cholesky), len(means), *out)
 
 
 def log_prob_full(X: Array, center: Array, scale: Array, means: Array, cholesky: Array, out: Array) -> None:
@@ -188,16 +206,8 @@ def log_prob_full(X: Array, center: Array, scale: Array, means: Array, cholesky:
 
 def summarize_full(X: Array, center: Array, scale: Array, means: Array, resp: Array) -> tuple[Array, Array, Array]:
     """Sums for full covariances; ``seconds`` (K, d, d)."""
-    K, d = means.shape
-    firsts, seconds = np.zeros((K, d)), np.zeros((K, d, d))
-    for rows, z, _ in chunks(X, None, center, scale, d + K):
-        deviation, weighted = np.empty_like(z), np.empty_like(z)
-        for k, mean in enumerate(means):
-            np.subtract(z, mean[:, None], out=deviation)
-            np.multiply(deviation, resp[rows, k], out=weighted)
-            firsts[k] += weighted.sum(axis=1)
-            seconds[k] += weighted @ deviation.T
-    return resp.sum(axis=0), firsts, 0.5 * (seconds + seconds.transpose(0, 2, 1))
+    seconds = np.zeros((*means.shape, means.shape[1]))
+    return *_summarize(X, center, scale, means, resp, _add_matrices, seconds), _symmetric(seconds)
 
 
 # One covariance for all components ------------------------------------------------------------------------------------
@@ -221,39 +231,31 @@ def _tied_log_joint(log_weights: Array, means: Array, cholesky: Array) -> LogJoi
     return _guarded(log_joint, log_weights)
 
 
+def _add_firsts(z: Array, resp: Array, means: Array, firsts: Array, _: Array) -> None:
+    deviation = np.empty_like(z)
+    for k, mean in enumerate(means):
+        np.subtract(z, mean[:, None], out=deviation)
+        firsts[k] += deviation @ resp[k]
+
+
+def _add_scatter(z: Array, resp: Array, means: Array, firsts: Array, scatter: Array) -> None:
+    _add_firsts(z, resp, means, firsts, scatter)
+    scatter += (z * resp.sum(axis=0)) @ z.T
+
+
 def expect_tied(
     X: Array, weight: Array | None, center: Array, scale: Array, log_weights: Array, means: Array, cholesky: Array
 ) -> tuple[float, Array, Array]:
     """Sums for one shared covariance; ``cholesky`` (d, d). No ``seconds``: the data's scatter never changes."""
-    K, d = means.shape
     log_joint = _tied_log_joint(log_weights, means, cholesky)
-    loglik, counts, firsts = 0.0, np.zeros(K), np.zeros((K, d))
-    for _, z, count in chunks(X, weight, center, scale, d + K):
-        density, resp = posterior(log_joint(z))
-        loglik += float(count @ density)
-        resp *= count
-        counts += resp.sum(axis=1)
-        deviation = np.empty_like(z)
-        for k, mean in enumerate(means):
-            np.subtract(z, mean[:, None], out=deviation)
-            firsts[k] += deviation @ resp[k]
-    return loglik, counts, firsts
+    return _expect(X, weight, center, scale, means, log_joint, _add_firsts, np.empty(0))
 
 
 def infer_tied(
-    X: Array,
-    center: Array,
-    scale: Array,
-    log_weights: Array,
-    means: Array,
-    cholesky: Array,
-    log_density: Array | None,
-    responsibilities: Array | None,
-    labels: Array | None,
+    X: Array, center: Array, scale: Array, log_weights: Array, means: Array, cholesky: Array, *out: Array | None
 ) -> None:
     """Posterior quantities for one shared covariance."""
-    log_joint = _tied_log_joint(log_weights, means, cholesky)
-    _infer(X, center, scale, log_joint, len(means), log_density, responsibilities, labels)
+    _infer(X, center, scale, _tied_log_joint(log_weights, means, cholesky), len(means), *out)
 
 
 def log_prob_tied(X: Array, center: Array, scale: Array, means: Array, cholesky: Array, out: Array) -> None:
@@ -263,16 +265,8 @@ def log_prob_tied(X: Array, center: Array, scale: Array, means: Array, cholesky:
 
 def summarize_tied(X: Array, center: Array, scale: Array, means: Array, resp: Array) -> tuple[Array, Array, Array]:
     """Sums for one shared covariance; ``seconds`` (d, d), the scatter of all rows about 0."""
-    K, d = means.shape
-    firsts, scatter = np.zeros((K, d)), np.zeros((d, d))
-    for rows, z, _ in chunks(X, None, center, scale, d + K):
-        deviation = np.empty_like(z)
-        for k, mean in enumerate(means):
-            np.subtract(z, mean[:, None], out=deviation)
-            firsts[k] += deviation @ resp[rows, k]
-        np.multiply(z, resp[rows].sum(axis=1), out=deviation)
-        scatter += deviation @ z.T
-    return resp.sum(axis=0), firsts, 0.5 * (scatter + scatter.T)
+    scatter = np.zeros((means.shape[1], means.shape[1]))
+    return *_summarize(X, center, scale, means, resp, _add_scatter, scatter), _symmetric(scatter)
 
 
 # Diagonal and spherical covariances -----------------------------------------------------------------------------------
@@ -294,41 +288,29 @@ def _diag_log_joint(log_weights: Array, means: Array, variances: Array) -> LogJo
     return _guarded(log_joint, log_weights)
 
 
+def _add_squares(z: Array, resp: Array, means: Array, firsts: Array, seconds: Array) -> None:
+    deviation = np.empty_like(z)
+    for k, mean in enumerate(means):
+        np.subtract(z, mean[:, None], out=deviation)
+        firsts[k] += deviation @ resp[k]
+        deviation *= deviation
+        seconds[k] += deviation @ resp[k]
+
+
 def expect_diag(
     X: Array, weight: Array | None, center: Array, scale: Array, log_weights: Array, means: Array, variances: Array
 ) -> tuple[float, Array, Array, Array]:
     """Sums for diagonal covariances; ``variances`` (K, d); ``seconds`` (K, d)."""
-    K, d = means.shape
+    seconds = np.zeros(means.shape)
     log_joint = _diag_log_joint(log_weights, means, variances)
-    loglik, counts, firsts, seconds = 0.0, np.zeros(K), np.zeros((K, d)), np.zeros((K, d))
-    for _, z, count in chunks(X, weight, center, scale, d + K):
-        density, resp = posterior(log_joint(z))
-        loglik += float(count @ density)
-        resp *= count
-        counts += resp.sum(axis=1)
-        deviation = np.empty_like(z)
-        for k, mean in enumerate(means):
-            np.subtract(z, mean[:, None], out=deviation)
-            firsts[k] += deviation @ resp[k]
-            deviation *= deviation
-            seconds[k] += deviation @ resp[k]
-    return loglik, counts, firsts, seconds
+    return *_expect(X, weight, center, scale, means, log_joint, _add_squares, seconds), seconds
 
 
 def infer_diag(
-    X: Array,
-    center: Array,
-    scale: Array,
-    log_weights: Array,
-    means: Array,
-    variances: Array,
-    log_density: Array | None,
-    responsibilities: Array | None,
-    labels: Array | None,
+    X: Array, center: Array, scale: Array, log_weights: Array, means: Array, variances: Array, *out: Array | None
 ) -> None:
     """Posterior quantities for diagonal covariances."""
-    log_joint = _diag_log_joint(log_weights, means, variances)
-    _infer(X, center, scale, log_joint, len(means), log_density, responsibilities, labels)
+    _infer(X, center, scale, _diag_log_joint(log_weights, means, variances), len(means), *out)
 
 
 def log_prob_diag(X: Array, center: Array, scale: Array, means: Array, variances: Array, out: Array) -> None:
@@ -338,16 +320,8 @@ def log_prob_diag(X: Array, center: Array, scale: Array, means: Array, variances
 
 def summarize_diag(X: Array, center: Array, scale: Array, means: Array, resp: Array) -> tuple[Array, Array, Array]:
     """Sums for diagonal covariances; ``seconds`` (K, d)."""
-    K, d = means.shape
-    firsts, seconds = np.zeros((K, d)), np.zeros((K, d))
-    for rows, z, _ in chunks(X, None, center, scale, d + K):
-        deviation = np.empty_like(z)
-        for k, mean in enumerate(means):
-            np.subtract(z, mean[:, None], out=deviation)
-            firsts[k] += deviation @ resp[rows, k]
-            deviation *= deviation
-            seconds[k] += deviation @ resp[rows, k]
-    return resp.sum(axis=0), firsts, seconds
+    seconds = np.zeros(means.shape)
+    return *_summarize(X, center, scale, means, resp, _add_squares, seconds), seconds
 
 
 def _columns(variances: Array, means: Array) -> Array:
@@ -366,18 +340,10 @@ def expect_spherical(
 
 
 def infer_spherical(
-    X: Array,
-    center: Array,
-    scale: Array,
-    log_weights: Array,
-    means: Array,
-    variances: Array,
-    log_density: Array | None,
-    responsibilities: Array | None,
-    labels: Array | None,
+    X: Array, center: Array, scale: Array, log_weights: Array, means: Array, variances: Array, *out: Array | None
 ) -> None:
     """Posterior quantities for spherical covariances."""
-    infer_diag(X, center, scale, log_weights, means, _columns(variances, means), log_density, responsibilities, labels)
+    infer_diag(X, center, scale, log_weights, means, _columns(variances, means), *out)
 
 
 def log_prob_spherical(X: Array, center: Array, scale: Array, means: Array, variances: Array, out: Array) -> None:
