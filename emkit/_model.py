@@ -138,6 +138,10 @@ class Model(ABC):
         """Parameters elsewhere, the most promising first, that may lead out of a local optimum on a sketch."""
         return ()
 
+    def empty(self, stats: Stats) -> Array:
+        """Number the parts that no rows belong to and that may be seeded anew."""
+        return np.empty(0, np.int64)
+
     def calibrate(self, data: Data) -> Self:
         """Give the same model, its hyperparameters expressed in the coordinates of the data."""
         return self

@@ -60,9 +60,10 @@ def search(
 ) -> Search:
     """Climb from several starts and keep the best regular solution; a start that fails is recorded, not fatal.
 
-    An integer ``n_init`` is that many full climbs. "auto" is a search on a bounded sample of the data, and a climb on
-    all of it from the best that was found. ``first``, if given, is the first start (with "auto" the only one); the
-    others are the model's own, each from a child of ``seed`` drawn before any work.
+    An integer ``n_init`` is that many full climbs, and one more for each that ended with an empty part. "auto" is a
+    search on a bounded sample of the data, and a climb on all of it from the best that was found. ``first``, if given,
+    is the first start (with "auto" the only one); the others are the model's own, each from a child of ``seed`` drawn
+    before any work.
     """
     blocks, sketch = model.split(data), model.sketch(data)
     restarts: list[dict[str, Any]] = []
@@ -97,6 +98,8 @@ def search(
             restarts.extend(_outrun(index, finalists[index]) for index in finalists if index not in outcomes)
         else:
             outcomes = _from_each(starts, climb, model, blocks, n_workers, **climbing)
+            reseeded = dict(enumerate(_reseed(model, sketch, outcomes, n_workers, **climbing), n_starts))
+            outcomes |= _from_each(reseeded, climb, model, blocks, n_workers, **climbing)
             is_lone = _is_lone(outcomes, repeated, climbing["tol"])
     best = _best(outcomes, climbing["tol"])
     restarts.extend(_fate(index, outcome) for index, outcome in outcomes.items())
@@ -107,6 +110,18 @@ def search(
     if interrupted:
         best = best._replace(status="stopped", reason=INTERRUPTED)
     return Search(best, restarts, is_lone and best.status != "stopped")
+
+
+def _reseed(
+    model: Model, sketch: Data, outcomes: dict[int, Ascent | Exception], n_workers: int, **climbing: Any
+) -> list[Params]:
+    """Give one more start for each climb that ended with an empty part: what moving that part elsewhere led to."""
+    if any(map(_interrupted, outcomes.values())):
+        return []
+    ends = [end for end in outcomes.values() if isinstance(end, Ascent) and len(model.empty(end.stats))]
+    climbing |= {"watch": None}
+    moved = [_move(model, sketch, model.split(sketch), end, False, n_workers, **climbing)[0] for end in ends]
+    return [there.params for there, end in zip(moved, ends, strict=True) if there is not end]
 
 
 def _compete(

@@ -458,3 +458,17 @@ def test_a_stream_is_told_what_its_state_must_be():
         model.filter([0.0], [1.0])
     with pytest.raises(ValueError, match="sums to 2"):
         model.filter([0.0], [5.0, -3.0])
+
+
+def test_an_empty_state_is_seeded_anew_and_reported():
+    X = np.repeat([0.0, 10.0, 20.0], 40)[:, None] + np.random.default_rng(0).normal(size=(120, 1))
+    model = EMHiddenMarkov(3, n_init=1, warm_start=True, random_state=0).fit(X)
+    height = model.log_likelihood_
+    model.means_ = np.array([[0.0], [10.0], [1e6]])
+    model.covariances_ = np.array([[[1.0]], [[100.0]], [[1.0]]])
+    model.fit(X)
+    empty, anew = model.restarts_
+    assert empty["status"] == "degenerate"
+    assert "state 2 is empty" in empty["reason"]
+    assert anew["status"] == model.status_ == "converged"
+    assert abs(model.log_likelihood_ - height) < 1e-2
