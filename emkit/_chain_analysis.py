@@ -288,13 +288,39 @@ class ChainAnalysis(EMMixin):
     def aic(  # type: ignore[override]
         self, X: Any, *, groups: Any = None, lengths: Any = None, sample_weight: Any = None
     ) -> float:
-        """Akaike's information criterion on X: lower is better; zeros that are known are no parameters."""
+        """Akaike's information criterion on X: lower is better; zeros that are known are no parameters.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or list of such arrays
+        groups, lengths : array-like, optional
+            As in ``fit``.
+        sample_weight : array-like of shape (n_samples,), optional
+            How often each sequence counts.
+
+        Returns
+        -------
+        float
+        """
         return self._information(lambda rows: 2.0, *self._weighed(X, groups, lengths, sample_weight))
 
     def bic(  # type: ignore[override]
         self, X: Any, *, groups: Any = None, lengths: Any = None, sample_weight: Any = None
     ) -> float:
-        """Schwarz's information criterion on X: lower is better. Infinite for a degenerate fit."""
+        """Schwarz's information criterion on X: lower is better. Infinite for a degenerate fit.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or list of such arrays
+        groups, lengths : array-like, optional
+            As in ``fit``.
+        sample_weight : array-like of shape (n_samples,), optional
+            How often each sequence counts.
+
+        Returns
+        -------
+        float
+        """
         return self._information(np.log, *self._weighed(X, groups, lengths, sample_weight))
 
     def _weighed(self, X: Any, groups: Any, lengths: Any, sample_weight: Any) -> tuple[Array, Array | None]:
@@ -324,8 +350,12 @@ class ChainAnalysis(EMMixin):
             As in ``fit``.
         method : {"information", "sandwich", "bootstrap"}, default="information"
             For the latter two the independent unit is the sequence: they need many.
-        sample_weight, n_resamples, random_state
-            As in `EMGaussianMixture.standard_errors`.
+        sample_weight : array-like of shape (n_samples,), optional
+            The weights of the fit.
+        n_resamples : int, default=200
+            How often the bootstrap draws.
+        random_state : int, RandomState, Generator, SeedSequence, optional
+            Its own seed, not the estimator's.
 
         Returns
         -------
@@ -359,12 +389,23 @@ class ChainAnalysis(EMMixin):
         return self.emission_.sample(params.law, states, rng), states
 
     def stationary_distribution(self) -> Array:
-        """Share of the time spent in each state in the long run, of shape (n_states,)."""
+        """Share of the time spent in each state in the long run.
+
+        Returns
+        -------
+        ndarray of shape (n_states,)
+        """
         check_is_fitted(self)
         return stationary(self.transmat_)
 
     def expected_dwell_times(self) -> Array:
-        """Mean number of rows spent in each state before it is left, of shape (n_states,); inf if it never is."""
+        """Mean number of rows spent in each state before it is left.
+
+        Returns
+        -------
+        ndarray of shape (n_states,)
+            Infinite for a state that is never left.
+        """
         check_is_fitted(self)
         with np.errstate(divide="ignore"):
             return np.asarray(1.0 / (1.0 - np.diagonal(self.transmat_)))

@@ -389,7 +389,18 @@ class EMMixin(CallbackSupportMixin):  # type: ignore[misc]
         return float(np.average(log_density, weights=check_weight(sample_weight, len(log_density))))
 
     def aic(self, X: Any, sample_weight: Any = None) -> float:
-        """Akaike's information criterion on X, weighted as in ``fit``: lower is better."""
+        """Akaike's information criterion on X, weighted as in ``fit``: lower is better.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        sample_weight : array-like of shape (n_samples,), optional
+            How often each row counts.
+
+        Returns
+        -------
+        float
+        """
         return self._criterion(X, sample_weight, lambda rows: 2.0)
 
     def bic(self, X: Any, sample_weight: Any = None) -> float:
@@ -397,6 +408,16 @@ class EMMixin(CallbackSupportMixin):  # type: ignore[misc]
 
         Infinite for a degenerate fit, whose likelihood is as high as the regularisation lets it be and says nothing
         about the data.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        sample_weight : array-like of shape (n_samples,), optional
+            How often each row counts.
+
+        Returns
+        -------
+        float
         """
         return self._criterion(X, sample_weight, np.log)
 

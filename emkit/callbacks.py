@@ -21,6 +21,8 @@ import numpy as np
 from ._em import Progress
 from ._snapshot import describe, rebuild
 
+__all__ = ["Checkpoint", "EarlyStopping"]
+
 _FORMAT = 1
 # Parameters that do not change the answer.
 _FREE = {"n_jobs", "verbose"}

@@ -366,5 +366,19 @@ class EMHiddenMarkov(ChainAnalysis, ClusterMixin, OneToOneFeatureMixin, Transfor
         return self
 
     def fit_predict(self, X: Any, y: Any = None, **kwargs: Any) -> Any:
-        """Fit, then give ``labels_``."""
+        """Fit, then give the states of the rows, ``labels_``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or list of such arrays
+        y : None
+            Ignored.
+        **kwargs : dict
+            Passed on to ``fit``: ``groups``, ``lengths``, ``sample_weight``.
+
+        Returns
+        -------
+        ndarray of int, of shape (n_samples,)
+            A list of arrays if X is one.
+        """
         return self.fit(X, y, **kwargs).labels_

@@ -359,6 +359,16 @@ class EMGaussianMixture(StreamMixin, ClusterMixin, BaseEstimator):  # type: igno
 
         Lower is better; infinite for a degenerate fit.
 
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        sample_weight : array-like of shape (n_samples,), optional
+            How often each row counts.
+
+        Returns
+        -------
+        float
+
         References
         ----------
         Biernacki, C., Celeux, G. & Govaert, G. (2000). *IEEE PAMI* 22, 719-725; with the most probable component of

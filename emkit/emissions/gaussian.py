@@ -61,7 +61,13 @@ class Sums(NamedTuple):
 
 @dataclass(frozen=True)
 class Gaussian(Emission):
-    """What the four shapes have in common."""
+    """What the four shapes have in common.
+
+    Parameters
+    ----------
+    reg_covar : float, default=1e-6
+        Scatter of one imaginary row per component, relative to the variance of each column.
+    """
 
     reg_covar: float = 1e-6
 
