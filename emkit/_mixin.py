@@ -28,6 +28,7 @@ from ._compat import CallbackSupportMixin, with_callbacks
 from ._em import ASKED
 from ._executors import count_workers, one_blas_thread, workers
 from ._model import Ascent, Data, Model, Params
+from ._persistence import Persistent
 from ._search import FitFailedError, Search, search
 from ._standard_errors import StandardErrors, standard_errors
 from ._validation import (
@@ -56,7 +57,7 @@ _REMEDY = {
 }
 
 
-class EMMixin(CallbackSupportMixin):  # type: ignore[misc]
+class EMMixin(Persistent, CallbackSupportMixin):  # type: ignore[misc]
     """Fit by EM, and everything that follows from having done so."""
 
     tol: float
@@ -248,14 +249,14 @@ class EMMixin(CallbackSupportMixin):  # type: ignore[misc]
     def _record(self, found: Search, model: Model) -> None:
         best = found.best
         self._used = model  # with the priors of the fit, whatever parameters are set later
-        self.log_likelihood_ = best.loglik
-        self.objective_ = best.objective
+        self.log_likelihood_ = float(best.loglik)
+        self.objective_ = float(best.objective)
         self.history_ = best.history
         self.n_iter_ = max(1, best.n_steps)
         self.status_ = best.status
         self.converged_ = best.status == "converged"
         self.rate_ = float(np.nan_to_num(best.rate, nan=0.0))
-        self.gap_ = best.gap
+        self.gap_ = float(best.gap)
         self.restarts_ = found.restarts
 
     def _announce(self, found: Search) -> None:

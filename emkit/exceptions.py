@@ -11,8 +11,12 @@ class DataWarning(UserWarning):
     """The data allow a fit but not everything asked of it: a constant column, collinear columns, too few rows."""
 
 
+class InconsistentVersionWarning(UserWarning):
+    """An estimator was saved by another version of emkit than the one that reads it."""
+
+
 class KernelWarning(UserWarning):
     """The compiled kernels are missing; the slower NumPy reference runs."""
 
 
-__all__ = ["DataWarning", "InvalidParameterError", "KernelWarning"]
+__all__ = ["DataWarning", "InconsistentVersionWarning", "InvalidParameterError", "KernelWarning"]
