@@ -228,7 +228,7 @@ class IncompleteAnalysis(EMMixin):
         params = self._recall()
         columns = np.flatnonzero(varying(params))
         x = X[:, columns]
-        patterns = group(np.isnan(x))
+        patterns = group(x)
         means = np.full(patterns.missing.shape, np.nan)
         counts = np.zeros(len(means))
         for s, missing in enumerate(patterns.missing):

@@ -6,7 +6,6 @@ mean and scatter are all that the likelihood sees of them, so the cost of a pass
 
 from __future__ import annotations
 
-import sys
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,34 +28,16 @@ class Patterns(NamedTuple):
     missing: Array  # (S, p) bool
 
 
-def _words(holes: Array) -> Array:
-    """The bits of each row, in 64-bit words."""
-    words = np.zeros((len(holes), max(1, -(-holes.shape[1] // 64)) * 8), np.uint8)
-    bits = np.packbits(holes, axis=1)
-    words[:, : bits.shape[1]] = bits
-    return words.view(np.uint64)
+    def empty_rows(self) -> Array:
+        """Rows without any observed cell, in ascending order."""
+        if not (len(self.missing) and self.missing[-1].all()):
+            return np.empty(0, np.int64)
+        return self.order[self.starts[-2] : self.starts[-1]]
 
 
-def row_sizes(holes: Array) -> Array:
-    """How many cells each row misses."""
-    return np.asarray(np.bitwise_count(_words(holes)).sum(axis=1, dtype=np.int64))
-
-
-def group(holes: Array) -> Patterns:
-    """Sort rows by pattern; ``holes`` (n, p) says which cells are missing. Any number of columns."""
-    n, p = holes.shape
-    keys = _words(holes)
-    sizes = np.bitwise_count(keys).astype(np.uint64)
-    if p <= 56:  # one word has room for the sizes, in its highest byte
-        key = keys[:, 0] if sys.byteorder == "little" else keys[:, 0] >> np.uint64(8)
-        key = key | sizes[:, 0] << np.uint64(56)
-        order = np.argsort(key, kind="stable")
-        new = np.diff(key[order]) != 0
-    else:
-        order = np.lexsort((*keys.T, sizes.sum(axis=1)))
-        new = (np.diff(keys[order], axis=0) != 0).any(axis=1)
-    first = np.concatenate([[0], np.flatnonzero(new) + 1]) if n else np.empty(0, np.int64)
-    return Patterns(order, np.append(first, n).astype(np.int64), np.ascontiguousarray(holes[order[first]]))
+def group(X: Array) -> Patterns:
+    """Sort rows by pattern. Any number of columns."""
+    return Patterns(*kernels.group_missing(X))
 
 
 class Units(NamedTuple):
@@ -142,68 +123,29 @@ def incomplete(X: Array, weight: Array | None, like: Incomplete | None = None) -
         center, scale, columns, values = like.center, like.scale, like.columns, like.values
     if len(columns) < X.shape[1]:
         X = X[:, columns]
-    patterns = group(np.isnan(X))
+    patterns = group(X)
     order, starts, missing = patterns
-    if len(missing) and missing[-1].all():
+    if len(patterns.empty_rows()):
         order, starts, missing = order[: starts[-2]], starts[:-1], missing[:-1]
     z = np.empty((len(order), len(columns)))
     kernels.standardize_missing(X, order, center, scale, z)
     w = np.ones(len(z)) if weight is None else weight[order]
-    counts = np.add.reduceat(w, starts[:-1]) if len(missing) else np.empty(0)
-    observed = (~missing).astype(np.float64)
-    constants = counts * (observed @ (np.log(2.0 * np.pi) + 2.0 * np.log(scale)))
-    sizes = missing.sum(axis=1)
-    whole = patterns if weighed is weight else None
     moves = np.ones(len(z), bool)
-    return _summarise(
-        Incomplete(z, w, moves, starts, missing, counts, sizes, constants, center, scale, columns, values, whole)
+    counts = np.add.reduceat(w, starts[:-1]) if len(missing) else np.empty(0)
+    sizes = missing.sum(axis=1)
+    constants = counts * (~missing @ (np.log(2.0 * np.pi) + 2.0 * np.log(scale)))
+    starts = kernels.condense_missing(z, w, moves, starts, missing, counts, _WORTH_SUMMING)
+    kept = slice(int(starts[-1]))
+    whole = patterns if weighed is weight else None
+    return Incomplete(
+        z[kept], w[kept], moves[kept], starts, missing, counts, sizes, constants, center, scale, columns, values, whole
     )
-
-
-def _summarise(data: Incomplete) -> Incomplete:
-    """Replace the rows of every large pattern by its mean and a root of its scatter about it."""
-    lengths = np.diff(data.starts)
-    large = np.flatnonzero(lengths > _WORTH_SUMMING * (data.rows.shape[1] - data.sizes + 1))
-    if not len(large):
-        return data
-    lengths = lengths.copy()
-    rows: list[Array] = []
-    weight: list[Array] = []
-    moves: list[Array] = []
-    done = 0
-    for s in large:
-        begin, end = int(data.starts[s]), int(data.starts[s + 1])
-        seen = ~data.missing[s]
-        z, w = data.rows[begin:end, seen], data.weight[begin:end]
-        mean = w @ z / data.counts[s]
-        root = _root((z - mean) * np.sqrt(w)[:, None])
-        stand_in = np.zeros((len(root) + 1, data.rows.shape[1]))
-        stand_in[0, seen], stand_in[1:, seen] = mean, root
-        rows += [data.rows[done:begin], stand_in]
-        weight += [data.weight[done:begin], data.counts[s : s + 1], np.ones(len(root))]
-        moves += [data.moves[done:begin], np.ones(1, bool), np.zeros(len(root), bool)]
-        lengths[s], done = len(stand_in), end
-    rows.append(data.rows[done:])
-    weight.append(data.weight[done:])
-    moves.append(data.moves[done:])
-    return data._replace(
-        rows=np.concatenate(rows),
-        weight=np.concatenate(weight),
-        moves=np.concatenate(moves),
-        starts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-    )
-
-
-def _root(z: Array) -> Array:
-    """Upper triangular ``R`` with ``R'R = z'z``; the fast way if it is safe."""
-    try:
-        return np.asarray(np.linalg.cholesky(z.T @ z).T)
-    except np.linalg.LinAlgError:
-        return np.asarray(np.linalg.qr(z, mode="r"))
 
 
 def monotone_order(data: Incomplete) -> Array | None:
     """Columns from the most to the least often seen, if whenever one is missing so are all that follow; else None."""
+    if len(data.missing) > data.missing.shape[1]:  # so many cannot be nested
+        return None
     order = np.argsort(data.missing.sum(axis=0), kind="stable")
     nested = np.diff(data.missing[:, order].astype(np.int8), axis=1) >= 0
     return order if nested.all() else None

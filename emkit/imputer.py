@@ -16,7 +16,7 @@ from ._executors import one_blas_thread
 from ._incomplete_analysis import IncompleteAnalysis
 from ._mixin import EMMixin
 from ._model import Model
-from ._patterns import Incomplete, Patterns, row_sizes
+from ._patterns import Incomplete, Patterns, group
 from ._search import Search
 from ._stream import StreamMixin
 from ._uncertainty import slowest_rate
@@ -212,22 +212,42 @@ class EMImputer(IncompleteAnalysis, StreamMixin, TransformerMixin, BaseEstimator
         """Check cells, then leave out the columns that fit left out."""
         X = check_holes(self, X, self.missing_values, reset=reset)
         if reset:
-            holes = np.isnan(X)
-            seen = ~holes.all(axis=0)
+            low, high = kernels.range_missing(X)
+            seen = low <= high
             if not seen.any():
                 raise ValueError("every cell of X is missing: there is nothing to learn from")
-            n_seen = np.count_nonzero(row_sizes(holes) < X.shape[1])
-            if n_seen < 2:
-                raise ValueError(
-                    f"n_samples = {len(X)}, of which {n_seen} have an observed cell; at least 2 rows are needed "
-                    "for a covariance"
-                )
+            if not (low < high).any():  # only then can there be so few
+                n_seen = np.count_nonzero(~np.isnan(X).all(axis=1))
+                if n_seen < 2:
+                    raise ValueError(
+                        f"n_samples = {len(X)}, of which {n_seen} have an observed cell; at least 2 rows are needed "
+                        "for a covariance"
+                    )
+            self._check_range(low, high)
             self._check_matrices(X.shape[1])
             if not seen.all():
                 what = "filled with 0" if self.keep_empty_features else "dropped; keep_empty_features=True keeps them"
                 self._warn(f"columns without any observed value are {what}: {self._named(np.flatnonzero(~seen))}")
             self._kept = np.arange(len(seen)) if self.keep_empty_features else np.flatnonzero(seen)
         return X if len(self._kept) == X.shape[1] else np.asarray(X[:, self._kept])
+
+    def _check_range(self, low: Array, high: Array) -> None:
+        """Squares of values and of their differences must be numbers."""
+        flat = np.flatnonzero((high > low) & (high - low < 1e-151))
+        if len(flat):
+            j = flat[0]
+            raise ValueError(
+                f"column {self._named([j])} has a range of {high[j] - low[j]:.3g}, whose square underflows; multiply "
+                "the column first"
+            )
+        size = np.maximum(-low, high)
+        wrong = np.flatnonzero(size > 1e152)
+        if len(wrong):
+            j = wrong[0]
+            raise ValueError(
+                f"column {self._named([j])} has values up to {size[j]:.3g}, whose squares overflow; divide the column "
+                "first"
+            )
 
     def _check_matrices(self, p: int) -> None:
         """Parameters that have an entry for each column."""
@@ -268,22 +288,6 @@ class EMImputer(IncompleteAnalysis, StreamMixin, TransformerMixin, BaseEstimator
                     f"column {self._named(self._kept[lost[:1]])} was only observed in rows whose sample_weight is 0, "
                     "which count as absent; leave the column out, or give one of these rows a weight"
                 )
-        low, high = kernels.range_missing(X)
-        flat = np.flatnonzero((high > low) & (high - low < 1e-151))
-        if len(flat):
-            j = flat[0]
-            raise ValueError(
-                f"column {self._named(self._kept[[j]])} has a range of {high[j] - low[j]:.3g}, whose square "
-                "underflows; multiply the column first"
-            )
-        size = np.maximum(-low, high)
-        wrong = np.flatnonzero(size > 1e152)
-        if len(wrong):
-            j = wrong[0]
-            raise ValueError(
-                f"column {self._named(self._kept[[j]])} has values up to {size[j]:.3g}, whose squares overflow; "
-                "divide the column first"
-            )
 
     def _record(self, found: Search, model: Model) -> None:
         super()._record(found, model)
@@ -298,9 +302,12 @@ class EMImputer(IncompleteAnalysis, StreamMixin, TransformerMixin, BaseEstimator
         counts = np.argsort(-data.counts, kind="stable")
         missing = np.zeros((len(counts), X.shape[1]), bool)
         missing[:, data.columns] = data.missing[counts]
-        fixed = np.setdiff1d(np.flatnonzero(~np.isnan(X).all(axis=0)), data.columns)
-        if len(fixed):
-            self._warn(f"columns that do not vary are filled with their value: {self._named(self._kept[fixed])}")
+        patterns = data.patterns
+        if len(data.columns) < X.shape[1]:
+            patterns = None
+            fixed = np.setdiff1d(np.flatnonzero(~np.isnan(X).all(axis=0)), data.columns)
+            if len(fixed):
+                self._warn(f"columns that do not vary are filled with their value: {self._named(self._kept[fixed])}")
         reason = unidentified(data, self._used.varied) if self.prior is None and self.converged_ else None
         if reason is not None:
             self._warn(
@@ -308,10 +315,12 @@ class EMImputer(IncompleteAnalysis, StreamMixin, TransformerMixin, BaseEstimator
                 "prior='ridge' makes it unique"
             )
         self.missing_patterns_ = MissingPatterns(missing, data.counts[counts])
-        holes = np.isnan(X)
-        self.indicator_features_ = np.flatnonzero(holes.any(axis=0))
-        self._flag(holes)
-        if self.n_iter_ == 1 and self.converged_ and data.missing.any():
+        patterns = group(X) if patterns is None else patterns
+        self.indicator_features_ = np.flatnonzero(patterns.missing.any(axis=0))
+        self._flag(patterns)
+        if not data.missing.any():
+            self.worst_missing_information_ = 0.0
+        elif self.n_iter_ == 1 and self.converged_:
             # The climb began at its end, the closed form: its pace has to be asked for.
             model = self._used.calibrate(data)
             self.worst_missing_information_ = slowest_rate(
@@ -345,8 +354,8 @@ class EMImputer(IncompleteAnalysis, StreamMixin, TransformerMixin, BaseEstimator
     def _warn(self, message: str) -> None:
         warnings.warn(f"{type(self).__name__}: {message}", DataWarning, stacklevel=5)
 
-    def _flag(self, holes: Array) -> None:
-        empty = np.flatnonzero(row_sizes(holes) == holes.shape[1])
+    def _flag(self, patterns: Patterns) -> None:
+        empty = patterns.empty_rows()
         if len(empty):
             self._warn(
                 f"{len(empty)} rows have no observed cell (the first is row {empty[0]}): they are filled with the "
@@ -370,8 +379,9 @@ class EMImputer(IncompleteAnalysis, StreamMixin, TransformerMixin, BaseEstimator
         """
         check_is_fitted(self)
         X = self._check_rows(X, reset=False)
-        self._flag(np.isnan(X))
-        return self._finish(X)
+        patterns = group(X)
+        self._flag(patterns)
+        return self._finish(X, patterns if varying(self._recall()).all() else None)
 
     def fit_transform(self, X: Any, y: Any = None, *, sample_weight: Any = None) -> Any:
         """Fit to X, then fill its missing cells.

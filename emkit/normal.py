@@ -239,7 +239,7 @@ class MissingNormal(Model):
             X = X[:, columns]
         scale = deviations(params.cholesky)[columns]
         return Frame(
-            X, _short(group(np.isnan(X)) if patterns is None else patterns), params.mean[columns], scale, columns
+            X, _short(group(X) if patterns is None else patterns), params.mean[columns], scale, columns
         )
 
     def outputs(self, data: Frame, wanted: Collection[str]) -> Cells:

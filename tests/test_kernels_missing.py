@@ -58,7 +58,7 @@ def test_expect(build, seed, n, p, share, dtype, order):
 def test_infer(build, seed, n, p, share, dtype, order):
     rng = np.random.default_rng(seed)
     X = table(seed, n, p, share, dtype, order)
-    patterns = group(np.isnan(X))
+    patterns = group(X)
     arguments = (X, *patterns, rng.normal(size=p), rng.uniform(0.5, 2, p), rng.normal(size=p), precision(p, seed))
     noise = rng.normal(size=(n, p)) if seed % 2 else None
     found = []
@@ -110,7 +110,7 @@ def test_wrong_arguments_are_refused(build):
         with pytest.raises((TypeError, ValueError)):
             kernel.expect_missing(*[bad if i == position else value for i, value in enumerate(good)])
     X = table(0, 5, 2, 0.3, np.float64, "C")
-    patterns = group(np.isnan(X))
+    patterns = group(X)
     rest = [np.zeros(2), np.ones(2), np.zeros(2), np.eye(2), None, None, None, np.zeros(5), None]
     with pytest.raises(ValueError, match="order names a row"):
         kernel.infer_missing(X, patterns.order + 3, *patterns[1:], *rest)
@@ -125,7 +125,7 @@ def test_conditional_distributions_of_a_known_covariance():
     filled, deviation, distance, log_determinant = X.copy(), np.zeros((1, 2)), np.zeros(1), np.zeros(1)
     kernels.infer_missing(
         X,
-        *group(np.isnan(X)),
+        *group(X),
         np.zeros(2),
         np.ones(2),
         np.zeros(2),

@@ -18,6 +18,7 @@ from .._arrays import is_elsewhere
 from ..exceptions import KernelWarning
 from . import devices, reference
 from .reference import (
+    condense_missing,
     expect_diag,
     expect_full,
     expect_missing,
@@ -25,6 +26,7 @@ from .reference import (
     expect_tied,
     filter_chain,
     forward_backward,
+    group_missing,
     infer_diag,
     infer_full,
     infer_missing,
@@ -48,6 +50,7 @@ __all__ = [
     "BUILD",
     "at",
     "available",
+    "condense_missing",
     "expect_diag",
     "expect_full",
     "expect_missing",
@@ -55,6 +58,7 @@ __all__ = [
     "expect_tied",
     "filter_chain",
     "forward_backward",
+    "group_missing",
     "infer_diag",
     "infer_full",
     "infer_missing",

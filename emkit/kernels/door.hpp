@@ -45,11 +45,11 @@ template <class Array> void check_shape(const char* name, const Array& array, co
     throw nb::value_error((std::string(name) + " must have shape (" + wanted + "), not (" + given + ")").c_str());
 }
 
-inline nb::ndarray<nb::numpy, double> zeros(const Lengths& shape) {
+template <class T = double> nb::ndarray<nb::numpy, T> zeros(const Lengths& shape) {
     size_t size = 1;
     for (size_t length : shape) size *= length;
-    double* data = new double[size]();
-    return {data, shape.size(), shape.data(), nb::capsule(data, [](void* p) noexcept { delete[] static_cast<double*>(p); })};
+    T* data = new T[size]();
+    return {data, shape.size(), shape.data(), nb::capsule(data, [](void* p) noexcept { delete[] static_cast<T*>(p); })};
 }
 
 template <template <class> class Law> struct Door {

@@ -32,13 +32,34 @@ Vec<double> square_root(Vec<double> v) {
     return load(lane);
 }
 
+// Logarithms of positive numbers.
+Vec<double> log_of_any(Vec<double> x) {
+    Vec<double> exponents{};
+    x *= inverse_power<double>(x, exponents);
+    return exponents * 0.6931471805599453 + log<double>(x);
+}
+
 // Rows sorted by pattern, as both kernels receive them.
 struct Holes {
     const Size* starts;  // (patterns + 1)
     const bool* missing;  // (patterns, p)
     Size patterns, p;
 
-    int size(Size pattern) const { return int(std::count(missing + pattern * p, missing + (pattern + 1) * p, true)); }
+    int size(Size pattern) const {
+        const bool* cell = missing + pattern * p;
+        int count = 0;
+        for (Size j = 0; j < p; ++j) count += cell[j];
+        return count;
+    }
+
+    // Writes the missing columns of a pattern, and something after them.
+    void columns(Size pattern, Size* column) const {
+        const bool* cell = missing + pattern * p;
+        for (Size j = 0; j < p; ++j) {  // no branch: which cells are missing cannot be foreseen
+            *column = j;
+            column += cell[j];
+        }
+    }
 };
 
 // What the missing cells of up to N patterns of one size are, given the observed ones.
@@ -47,26 +68,34 @@ class Conditionals {
     // The precision's rows are padded with zeros to `stride`.
     Conditionals(const double* precision, Size stride, int largest)
         : precision(precision), stride(stride), root(triangle(largest, 0) * N), product(triangle(largest, 0) * N),
-          columns(N * largest), gradient(largest) {}
+          columns(N * largest + 1), gradient(largest) {}
 
     // Factor the precision of the missing cells of patterns first .. first + count.
     void factor(const Holes& holes, Size first, int count, int size) {
         m = size;
+        if (m == 0) {
+            std::fill(log_determinant, log_determinant + N, 0.0);
+            return;
+        }
         for (int l = 0; l < N; ++l) {  // lanes without a pattern repeat the last one
-            const bool* missing = holes.missing + (first + std::min(l, count - 1)) * holes.p;
             Size* column = columns + l * m;
-            for (Size j = 0; j < holes.p; ++j)
-                if (missing[j]) *column++ = j;
+            if (l < count) holes.columns(first + l, column);
+            else std::copy(column - m, column, column);
+        }
+        // product = K_mm
+        for (int l = 0; l < N; ++l) {
+            const Size* column = missing(l);
+            double* to = product + l;
+            for (int i = 0; i < m; ++i) {
+                const double* row = precision + column[i] * stride;
+                for (int j = 0; j <= i; ++j, to += N) *to = row[column[j]];
+            }
         }
         // product = L, with K_mm = L L'
-        double determinant[N];
-        std::fill(log_determinant, log_determinant + N, 0.0);
-        Vec<double> pivots = fill<double>(1.0);
+        Vec<double> log_pivots{}, pivots = fill<double>(1.0);
         for (int i = 0; i < m; ++i) {
             for (int j = 0; j <= i; ++j) {
-                double lane[N];
-                for (int l = 0; l < N; ++l) lane[l] = precision[columns[l * m + i] * stride + columns[l * m + j]];
-                Vec<double> x = load(lane);
+                Vec<double> x = at(product, i, j);
                 for (int k = 0; k < j; ++k) x -= at(product, i, k) * at(product, j, k);
                 if (j < i) {
                     put(product, i, j, x * at(root, j, j));
@@ -78,11 +107,11 @@ class Conditionals {
                 }
             }
             if (i % 8 == 7 || i == m - 1) {  // a logarithm for eight pivots, which cannot overflow together
-                store<double>(determinant, pivots);
-                for (int l = 0; l < N; ++l) log_determinant[l] += 2.0 * std::log(determinant[l]);
+                log_pivots += log_of_any(pivots);
                 pivots = fill<double>(1.0);
             }
         }
+        store<double>(log_determinant, 2.0 * log_pivots);
         // root = L^-1
         for (int i = 1; i < m; ++i)
             for (int j = 0; j < i; ++j) {
@@ -102,15 +131,17 @@ class Conditionals {
     const Size* missing(int lane) const { return columns + lane * m; }
     double covariance(int i, int j, int lane) const { return product[triangle(i, j) * N + lane]; }
 
-    // Fill the holes of a deviation from the mean, which are zeros, with their conditional means.
+    // Replace the missing cells of a deviation from the mean, whatever they are, by their conditional means: those at
+    // which the gradient of z'Kz, a quadratic function, vanishes.
     void complete(int lane, double* z) {
         const Size* column = missing(lane);
-        for (int i = 0; i < m; ++i) gradient[i] = dot(precision + column[i] * stride, z, stride);
+        for (int i = 0; i < m; i += 4)
+            with_size(std::min(4, m - i), [&](auto size) EMKIT_INLINE { dots<decltype(size)::value>(column + i, z, gradient + i); });
         for (int i = 0; i < m; ++i) {
             double x = 0.0;
-            for (int j = 0; j <= i; ++j) x -= covariance(i, j, lane) * gradient[j];
-            for (int j = i + 1; j < m; ++j) x -= covariance(j, i, lane) * gradient[j];
-            z[column[i]] = x;
+            for (int j = 0; j <= i; ++j) x += covariance(i, j, lane) * gradient[j];
+            for (int j = i + 1; j < m; ++j) x += covariance(j, i, lane) * gradient[j];
+            z[column[i]] -= x;
         }
     }
 
@@ -128,6 +159,17 @@ class Conditionals {
     static Size triangle(Size i, Size j) { return i * (i + 1) / 2 + j; }
     static Vec<double> at(const double* matrix, int i, int j) { return load(matrix + triangle(i, j) * N); }
     static void put(double* matrix, int i, int j, Vec<double> x) { store<double>(matrix + triangle(i, j) * N, x); }
+
+    // Products of P rows of the precision with z.
+    template <int P> EMKIT_INLINE void dots(const Size* column, const double* z, double* to) const {
+        Vec<double> total[P];
+        clear<double>(total);
+        for (Size j = 0; j < stride; j += N) {
+            const Vec<double> here = load(z + j);
+            EMKIT_UNROLL for (int p = 0; p < P; ++p) total[p] += load(precision + column[p] * stride + j) * here;
+        }
+        EMKIT_UNROLL for (int p = 0; p < P; ++p) to[p] = sum<double>(total[p]);
+    }
 
     const double* precision;
     const Size stride;
@@ -151,11 +193,11 @@ template <class Use> void for_each_pattern(const Holes& holes, const double* pre
     }
 }
 
-// Sum of outer products of rows, held in cache a chunk at a time.
+// Sum of outer products of rows, held in the nearest cache a chunk at a time.
 class Scatter {
   public:
     explicit Scatter(Size width)
-        : width(width), stride(padded(width)), capacity(std::max<Size>(16, 8192 / stride)), rows(capacity * stride),
+        : width(width), stride(padded(width)), capacity(std::max<Size>(16, 4096 / stride)), rows(capacity * stride),
           total(padded4(width) * stride) {}
 
     double* next() {
@@ -164,7 +206,7 @@ class Scatter {
     }
 
     // Lower triangle, rows `stride` apart.
-    const double* finish() {
+    double* finish() {
         flush();
         return total;
     }
@@ -217,17 +259,62 @@ class Padded {
     Buffer<double> data;
 };
 
+// Deviations of rows from the mean: a column more, which is 1 for rows that move with the mean, and zeros beyond it.
+//
+// Whole vectors are read, beyond the end of a row too: from a copy where that is beyond the end of the data.
+class Deviations {
+  public:
+    Deviations(const double* rows, Size n, Size d, Size width, const double* mean)
+        : d(d), width(width), safe(d > 0 ? std::max<Size>(0, n + 1 - (width + d - 1) / d) : 0), rows(rows),
+          last((n - safe) * d + width), inside(width), center(width) {
+        std::copy(rows + safe * d, rows + n * d, last + 0);
+        std::fill(inside + 0, inside + d, 1.0);
+        std::copy(mean, mean + d, center + 0);
+        center[d] = -1.0;
+    }
+
+    void write(Size row, double factor, bool moves, double* z) const {
+        const double* from = row < safe ? rows + row * d : last + (row - safe) * d;
+        const double move = moves ? factor : 0.0;
+        for (Size j = 0; j < width; j += N)
+            store<double>(z + j, factor * load(inside + j) * load(from + j) - move * load(center + j));
+    }
+
+  private:
+    const Size d, width, safe;
+    const double* rows;
+    Buffer<double> last, inside, center;
+};
+
 // Before the first E-step ---------------------------------------------------------------------------------------------
 
-// Calls use(j, x) for every column of every row; contiguous rows are known to be so, and vectorised.
-template <class T, class Row> void for_each_row(const Matrix& X, Row use) {
-    const T* x = static_cast<const T*>(X.data());
-    const Size n = X.shape(0), row = X.stride(0), column = X.stride(1);
-    if (column == 1)
-        for (Size i = 0; i < n; ++i) use(i, [from = x + i * row](Size j) { return double(from[j]); });
-    else
-        for (Size i = 0; i < n; ++i) use(i, [from = x + i * row, column](Size j) { return double(from[j * column]); });
-}
+// The user's rows as doubles, with something after each of them up to whole vectors.
+template <class T> class Reader {
+  public:
+    explicit Reader(const Matrix& X)
+        : x(static_cast<const T*>(X.data())), p(X.shape(1)), row(X.stride(0)), column(X.stride(1)), copy(padded(p)) {
+        // Doubles are read where they are, as long as what follows is part of the data too.
+        const Size n = X.shape(0), end = (n - 1) * row + p - padded(p);
+        if (std::is_same_v<T, double> && column == 1 && row >= p && end >= 0) in_place = std::min(n, end / std::max<Size>(row, 1) + 1);
+    }
+
+    const double* operator()(Size i) {
+        const T* from = x + i * row;
+        if constexpr (std::is_same_v<T, double>)
+            if (i < in_place) return from;
+        if (column == 1)
+            for (Size j = 0; j < p; ++j) copy[j] = from[j];
+        else
+            for (Size j = 0; j < p; ++j) copy[j] = from[j * column];
+        return copy;
+    }
+
+  private:
+    const T* x;
+    const Size p, row, column;
+    Size in_place = 0;  // so many rows
+    Buffer<double> copy;
+};
 
 template <class Call> void in_type_of(const Matrix& X, Call call) {
     if (X.dtype() == nb::dtype<double>()) call(double{});
@@ -269,22 +356,19 @@ nb::object expect_missing(const Input<double, 2>& rows, const Input<double, 1>& 
         const Size d = p;
         Scatter scatter(d + 1);  // the last column says whether a row moves: its products are the first moments
         const Padded K(precision.data(), d, scatter.stride);
+        const Deviations deviations(x, n, d, scatter.stride, mu);
         for_each_pattern(holes, K, scatter.stride, [&](Conditionals& conditionals, int lane, Size s) {
             const int m = conditionals.m;
             const Size* column = conditionals.missing(lane);
             log_determinant += count[s] * conditionals.log_determinant[lane];
-            for (int i = 0; i < m; ++i)
-                for (int j = 0; j <= i; ++j) to[column[i] * d + column[j]] += count[s] * conditionals.covariance(i, j, lane);
+            for (int i = 0; i < m; ++i) {
+                double* row = to + column[i] * d;
+                for (int j = 0; j <= i; ++j) row[column[j]] += count[s] * conditionals.covariance(i, j, lane);
+            }
             for (Size r = holes.starts[s]; r < holes.starts[s + 1]; ++r) {
                 double* z = scatter.next();
-                const double* from = x + r * d;
-                const double move = moving[r] ? 1.0 : 0.0, root = std::sqrt(w[r]);
-                for (Size j = 0; j < d; ++j) z[j] = from[j] - move * mu[j];
-                for (int i = 0; i < m; ++i) z[column[i]] = 0.0;
-                std::fill(z + d, z + scatter.stride, 0.0);
+                deviations.write(r, std::sqrt(w[r]), moving[r], z);
                 if (m > 0) conditionals.complete(lane, z);
-                z[d] = move;
-                for (Size j = 0; j <= d; ++j) z[j] *= root;
             }
         });
         const double* total = scatter.finish();
@@ -301,18 +385,25 @@ nb::object expect_missing(const Input<double, 2>& rows, const Input<double, 1>& 
 nb::object range_missing(const Matrix& X) {
     const size_t p = X.shape(1);
     auto low = zeros({p}), high = zeros({p});
-    double *lowest = low.data(), *highest = high.data();
-    std::fill(lowest, lowest + p, std::numeric_limits<double>::infinity());
-    std::fill(highest, highest + p, -std::numeric_limits<double>::infinity());
     in_type_of(X, [&](auto zero) {
         nb::gil_scoped_release released;
-        for_each_row<decltype(zero)>(X, [&](Size, auto x) {
-            for (Size j = 0; j < Size(p); ++j) {
-                const double v = x(j);  // a NaN is neither below nor above
-                lowest[j] = v < lowest[j] ? v : lowest[j];
-                highest[j] = v > highest[j] ? v : highest[j];
+        const Size width = padded(p);
+        constexpr double infinity = std::numeric_limits<double>::infinity();
+        Buffer<double> lowest(width), highest(width);
+        std::fill(lowest + 0, lowest + width, infinity);
+        std::fill(highest + 0, highest + width, -infinity);
+        double *below = lowest, *above = highest;
+        Reader<decltype(zero)> rows(X);
+        for (Size i = 0; i < Size(X.shape(0)); ++i) {
+            const double* x = rows(i);
+            for (Size j = 0; j < width; j += N) {
+                const Vec<double> v = load(x + j), l = load(below + j), h = load(above + j);
+                store<double>(below + j, v < l ? v : l);  // a NaN is neither below nor above
+                store<double>(above + j, v > h ? v : h);
             }
-        });
+        }
+        std::copy(below, below + p, low.data());
+        std::copy(above, above + p, high.data());
     });
     return nb::make_tuple(low, high);
 }
@@ -326,48 +417,191 @@ nb::object moments_missing(const Matrix& X, const std::optional<Input<double, 1>
     auto seen = zeros({p}), first = zeros({p}), second = zeros({p});
     in_type_of(X, [&](auto zero) {
         nb::gil_scoped_release released;
-        double *count = seen.data(), *sum = first.data(), *square = second.data();
-        const double *c = middle.data(), *u = unit.data(), *weights = weight ? weight->data() : nullptr;
-        Buffer<double> inverse(p);
-        for (size_t j = 0; j < p; ++j) inverse[j] = 1.0 / u[j];
-        const double* scaling = inverse;
-        for_each_row<decltype(zero)>(X, [&](Size i, auto x) {
-            const double w = weights ? weights[i] : 1.0;
-            for (Size j = 0; j < Size(p); ++j) {
-                const double v = x(j);
-                const bool observed = v == v;
-                const double z = observed ? (v - c[j]) * scaling[j] : 0.0;
-                count[j] += observed ? w : 0.0;
-                sum[j] += w * z;
-                square[j] += w * z * z;
+        const Size width = padded(p);
+        const double* weights = weight ? weight->data() : nullptr;
+        Buffer<double> memory(5 * width);
+        double *center = memory, *inverse = center + width, *count = inverse + width, *sum = count + width, *square = sum + width;
+        std::copy(middle.data(), middle.data() + p, center);
+        for (size_t j = 0; j < p; ++j) inverse[j] = 1.0 / unit.data()[j];
+        Reader<decltype(zero)> rows(X);
+        for (size_t i = 0; i < n; ++i) {
+            const double* x = rows(i);
+            const Vec<double> w = fill<double>(weights ? weights[i] : 1.0);
+            for (Size j = 0; j < width; j += N) {
+                const Vec<double> v = load(x + j), none{}, z = v == v ? (v - load(center + j)) * load(inverse + j) : none;
+                store<double>(count + j, load(count + j) + (v == v ? w : none));
+                store<double>(sum + j, load(sum + j) + w * z);
+                store<double>(square + j, load(square + j) + w * z * z);
             }
-        });
+        }
+        std::copy(count, count + p, seen.data());
+        std::copy(sum, sum + p, first.data());
+        std::copy(square, square + p, second.data());
     });
     return nb::make_tuple(seen, first, second);
 }
 
+void check_order(const Input<Size, 1>& order, size_t n) {
+    for (size_t i = 0; i < order.shape(0); ++i)
+        if (order.data()[i] < 0 || size_t(order.data()[i]) >= n) throw nb::value_error("order names a row that X does not have");
+}
+
+template <class T, int DIMENSIONS> using InPlace = nb::ndarray<T, nb::ndim<DIMENSIONS>, nb::c_contig, nb::device::cpu>;
+
 void standardize_missing(const Matrix& X, const Input<Size, 1>& order, const Input<double, 1>& center,
-                         const Input<double, 1>& scale, nb::ndarray<double, nb::ndim<2>, nb::c_contig, nb::device::cpu> rows) {
-    const size_t n = X.shape(0), p = X.shape(1), r = order.shape(0);
+                         const Input<double, 1>& scale, const InPlace<double, 2>& rows) {
+    const size_t p = X.shape(1), r = order.shape(0);
     check_shape("center", center, {p});
     check_shape("scale", scale, {p});
     check_shape("rows", rows, {r, p});
-    for (size_t i = 0; i < r; ++i)
-        if (order.data()[i] < 0 || size_t(order.data()[i]) >= n) throw nb::value_error("order names a row that X does not have");
+    check_order(order, X.shape(0));
     in_type_of(X, [&](auto zero) {
-        using T = decltype(zero);
         nb::gil_scoped_release released;
-        const T* x = static_cast<const T*>(X.data());
-        const double *c = center.data(), *s = scale.data();
+        const Size width = padded(p), size = r * p;
+        Buffer<double> memory(3 * width);
+        double *middle = memory, *inverse = middle + width, *row = inverse + width;
+        std::copy(center.data(), center.data() + p, middle);
+        for (size_t j = 0; j < p; ++j) inverse[j] = 1.0 / scale.data()[j];
+        Reader<decltype(zero)> reader(X);
         for (size_t i = 0; i < r; ++i) {
-            const T* from = x + order.data()[i] * X.stride(0);
-            double* to = rows.data() + i * p;
-            for (size_t j = 0; j < p; ++j) {
-                const double v = from[Size(j) * X.stride(1)];
-                to[j] = v == v ? (v - c[j]) / s[j] : 0.0;
+            const double* x = reader(order.data()[i]);
+            double* end = rows.data() + i * p;
+            const bool fits = Size(i * p) + width <= size;  // what is written too much, the next row will overwrite
+            double* to = fits ? end : row;
+            for (Size j = 0; j < width; j += N) {
+                const Vec<double> v = load(x + j), none{};
+                store<double>(to + j, v == v ? (v - load(middle + j)) * load(inverse + j) : none);
             }
+            if (!fits) std::copy(row, row + p, end);
         }
     });
+}
+
+// Sorts rows by a digit, stably: from one order into another.
+template <class Digit> void sort_by(Digit digit, Size n_digits, std::vector<Size>& order, std::vector<Size>& other) {
+    std::vector<Size> begin(n_digits + 1);
+    for (Size row : order) ++begin[digit(row) + 1];
+    if (std::find(begin.begin(), begin.end(), Size(order.size())) != begin.end()) return;  // they are all the same
+    for (Size k = 0; k < n_digits; ++k) begin[k + 1] += begin[k];
+    for (Size row : order) other[begin[digit(row)]++] = row;
+    order.swap(other);
+}
+
+nb::object group_missing(const Matrix& X) {
+    const size_t n = X.shape(0), p = X.shape(1), n_bytes = (p + 7) / 8;
+    std::vector<std::uint8_t> bits(n * n_bytes);  // which cells of a row are missing
+    std::vector<Size> order(n), other(n), sizes(n), starts;
+    in_type_of(X, [&](auto zero) {
+        nb::gil_scoped_release released;
+        Reader<decltype(zero)> rows(X);
+        for (size_t i = 0; i < n; ++i) {
+            const double* x = rows(i);
+            for (size_t byte = 0; byte < n_bytes; ++byte, x += 8) {
+                const int size = int(std::min<size_t>(8, p - 8 * byte));
+                unsigned word = 0;
+                if (size == 8)
+                    for (int l = 0; l < 8; ++l) word |= unsigned(x[l] != x[l]) << l;
+                else
+                    for (int l = 0; l < size; ++l) word |= unsigned(x[l] != x[l]) << l;
+                bits[i * n_bytes + byte] = word;
+                for (; word != 0; word &= word - 1) ++sizes[i];
+            }
+            order[i] = i;
+        }
+        for (size_t byte = 0; byte < n_bytes; ++byte) sort_by([&](Size row) { return bits[row * n_bytes + byte]; }, 256, order, other);
+        sort_by([&](Size row) { return sizes[row]; }, p + 1, order, other);
+        for (size_t i = 0; i < n; ++i) {
+            const std::uint8_t* here = bits.data() + order[i] * n_bytes;
+            if (i == 0 || !std::equal(here, here + n_bytes, bits.data() + order[i - 1] * n_bytes)) starts.push_back(i);
+        }
+    });
+    auto missing = zeros<bool>({starts.size(), p});
+    for (size_t s = 0; s < starts.size(); ++s)
+        for (size_t j = 0; j < p; ++j) missing.data()[s * p + j] = bits[order[starts[s]] * n_bytes + j / 8] >> (j % 8) & 1;
+    starts.push_back(n);
+    auto order_ = zeros<Size>({n}), starts_ = zeros<Size>({starts.size()});
+    std::copy(order.begin(), order.end(), order_.data());
+    std::copy(starts.begin(), starts.end(), starts_.data());
+    return nb::make_tuple(order_, starts_, missing);
+}
+
+// Cholesky factor in place of the lower triangle of a matrix, rows `stride` apart; false if columns are collinear.
+bool factor_in_place(double* matrix, Size size, Size stride) {
+    Buffer<double> column(size), least(size);
+    for (Size k = 0; k < size; ++k) least[k] = 1e-13 * matrix[k * stride + k];
+    for (Size k = 0; k < size; ++k) {
+        const double pivot = matrix[k * stride + k];
+        if (pivot == 0.0 && least[k] == 0.0) continue;  // nothing but zeros
+        if (!(pivot > least[k])) return false;
+        const double root = std::sqrt(pivot);
+        for (Size i = k; i < size; ++i) column[i] = matrix[i * stride + k] /= root;
+        const double* from = column;
+        for (Size i = k + 1; i < size; ++i) {
+            double* row = matrix + i * stride;
+            const double factor = from[i];
+            for (Size j = k + 1; j <= i; ++j) row[j] -= factor * from[j];
+        }
+    }
+    return true;
+}
+
+nb::object condense_missing(const InPlace<double, 2>& rows, const InPlace<double, 1>& weight, const InPlace<bool, 1>& moves,
+                             const Input<Size, 1>& starts, const Input<bool, 2>& missing, const Input<double, 1>& counts,
+                             double worth) {
+    const size_t n = rows.shape(0), p = rows.shape(1), patterns = missing.shape(0);
+    check_shape("weight", weight, {n});
+    check_shape("moves", moves, {n});
+    check_shape("counts", counts, {patterns});
+    const Holes holes = check_holes(starts, missing, p, n);
+    auto begins = zeros<Size>({patterns + 1});
+    {
+        nb::gil_scoped_release released;
+        double *x = rows.data(), *w = weight.data();
+        bool* moving = moves.data();
+        Size* begin = begins.data();
+        std::vector<Size> seen(p);
+        Buffer<double> mean(p);
+        Size used = 0;
+        for (size_t s = 0; s < patterns; ++s) {
+            const Size first = holes.starts[s], last = holes.starts[s + 1];
+            begin[s] = used;
+            Size o = 0;
+            for (size_t j = 0; j < p; ++j)
+                if (!missing.data()[s * p + j]) seen[o++] = j;
+            if (double(last - first) > worth * double(o + 1)) {
+                std::fill(mean + 0, mean + o, 0.0);
+                for (Size r = first; r < last; ++r)
+                    for (Size j = 0; j < o; ++j) mean[j] += w[r] * x[r * p + seen[j]];
+                for (Size j = 0; j < o; ++j) mean[j] /= counts.data()[s];
+                Scatter scatter(o);
+                for (Size r = first; r < last; ++r) {
+                    double *z = scatter.next(), root = std::sqrt(w[r]);
+                    for (Size j = 0; j < o; ++j) z[j] = root * (x[r * p + seen[j]] - mean[j]);
+                }
+                double* root = scatter.finish();
+                if (factor_in_place(root, o, scatter.stride)) {
+                    std::fill(x + used * p, x + (used + o + 1) * p, 0.0);
+                    for (Size j = 0; j < o; ++j) x[used * p + seen[j]] = mean[j];
+                    for (Size k = 0; k < o; ++k)
+                        for (Size j = k; j < o; ++j) x[(used + 1 + k) * p + seen[j]] = root[j * scatter.stride + k];
+                    std::fill(w + used, w + used + o + 1, 1.0);
+                    std::fill(moving + used, moving + used + o + 1, false);
+                    w[used] = counts.data()[s];
+                    moving[used] = true;
+                    used += o + 1;
+                    continue;
+                }
+            }
+            if (used < first) {
+                std::copy(x + first * p, x + last * p, x + used * p);
+                std::copy(w + first, w + last, w + used);
+                std::copy(moving + first, moving + last, moving + used);
+            }
+            used += last - first;
+        }
+        begin[patterns] = used;
+    }
+    return nb::object(nb::cast(begins));
 }
 
 // Where the answers go; null where one is not wanted.
@@ -377,20 +611,27 @@ struct Answers {
 };
 
 template <class T>
-void infer_rows(const Holes& holes, const T* X, Size row_stride, Size column_stride, const Size* order, const double* center,
-                const double* scale, const double* mean, const double* precision, const Answers& out) {
-    const Size p = holes.p, stride = padded(p);
-    const Padded K(precision, p, stride);
-    Buffer<double> z(stride);
-    for_each_pattern(holes, K, stride, [&](Conditionals& conditionals, int lane, Size s) {
+void infer_rows(const Holes& holes, const Matrix& X, const Size* order, const double* center, const double* scale,
+                const double* mean, const double* precision, const Answers& out) {
+    const Size p = holes.p, width = padded(p);
+    const Padded K(precision, p, width);
+    Reader<T> rows(X);
+    Buffer<double> memory(4 * width);
+    double *z = memory, *middle = z + width, *inverse = middle + width, *start = inverse + width;
+    std::copy(center, center + p, middle);
+    std::copy(mean, mean + p, start);
+    for (Size j = 0; j < p; ++j) inverse[j] = 1.0 / scale[j];
+    for_each_pattern(holes, K, width, [&](Conditionals& conditionals, int lane, Size s) {
         const int m = conditionals.m;
         const Size* column = conditionals.missing(lane);
         for (Size r = holes.starts[s]; r < holes.starts[s + 1]; ++r) {
             const Size row = order[r];
-            const T* from = X + row * row_stride;
-            for (Size j = 0; j < p; ++j) z[j] = (double(from[j * column_stride]) - center[j]) / scale[j] - mean[j];
-            for (int i = 0; i < m; ++i) z[column[i]] = 0.0;
-            conditionals.complete(lane, z);
+            const double* x = rows(row);
+            for (Size j = 0; j < width; j += N) {
+                const Vec<double> v = load(x + j), i = load(inverse + j), none{}, known = v == v ? i : none;
+                store<double>(z + j, known > none ? (v - load(middle + j)) * i - load(start + j) : none);
+            }
+            if (m > 0) conditionals.complete(lane, z);
             for (int i = 0; i < m; ++i) {
                 const Size j = column[i], cell = row * p + j;
                 if (out.filled != nullptr) {
@@ -403,7 +644,7 @@ void infer_rows(const Holes& holes, const T* X, Size row_stride, Size column_str
             if (out.log_determinant != nullptr) out.log_determinant[row] = conditionals.log_determinant[lane];
             if (out.distance != nullptr) {
                 double square = 0.0;
-                for (Size j = 0; j < p; ++j) square += z[j] * dot(K + j * stride, z, stride);
+                for (Size j = 0; j < p; ++j) square += z[j] * dot(K + j * width, z, width);
                 out.distance[row] = square;
             }
         }
@@ -426,14 +667,12 @@ void infer_missing(const Matrix& X, const Input<Size, 1>& order, const Input<Siz
     if (distance) check_shape("distance", *distance, {n});
     if (log_determinant) check_shape("log_determinant", *log_determinant, {n});
     const Holes holes = check_holes(starts, missing, p, order.shape(0));
-    for (size_t r = 0; r < order.shape(0); ++r)
-        if (order.data()[r] < 0 || size_t(order.data()[r]) >= n) throw nb::value_error("order names a row that X does not have");
+    check_order(order, n);
     const auto data = [](const auto& array) { return array ? array->data() : nullptr; };
     const Answers out{data(noise), data(filled), data(deviation), data(distance), data(log_determinant)};
     in_type_of(X, [&](auto zero) {
         nb::gil_scoped_release released;
-        infer_rows(holes, static_cast<const decltype(zero)*>(X.data()), X.stride(0), X.stride(1), order.data(), center.data(),
-                   scale.data(), mean.data(), precision.data(), out);
+        infer_rows<decltype(zero)>(holes, X, order.data(), center.data(), scale.data(), mean.data(), precision.data(), out);
     });
 }
 
@@ -444,6 +683,9 @@ void define_missing(nb::module_& module) {
     const auto optional = [](const char* argument) { return nb::arg(argument).noconvert().none(); };
     module.def("range_missing", &range_missing, strict("X"));
     module.def("moments_missing", &moments_missing, strict("X"), optional("weight"), strict("middle"), strict("unit"));
+    module.def("group_missing", &group_missing, strict("X"));
+    module.def("condense_missing", &condense_missing, strict("rows"), strict("weight"), strict("moves"), strict("starts"),
+               strict("missing"), strict("counts"), nb::arg("worth"));
     module.def("standardize_missing", &standardize_missing, strict("X"), strict("order"), strict("center"), strict("scale"),
                strict("rows"));
     module.def("expect_missing", &expect_missing, strict("rows"), strict("weight"), strict("moves"), strict("starts"),

@@ -100,12 +100,76 @@ def moments_missing(X: Array, weight: Array | None, middle: Array, unit: Array) 
     return seen, first, second
 
 
+def group_missing(X: Array) -> tuple[Array, Array, Array]:
+    """Sort the rows of X (n, p) by which cells are missing; any number of columns.
+
+    Returns ``order`` (n,) int64, the rows sorted by pattern, patterns by how many cells they miss, the rows of one
+    pattern as they came; ``starts`` and ``missing``.
+    """
+    n, p = X.shape
+    holes = np.isnan(X)
+    bits = np.zeros((n, max(1, -(-p // 64)) * 8), np.uint8)
+    bits[:, : -(-p // 8)] = np.packbits(holes, axis=1, bitorder="little")
+    sizes = holes.sum(axis=1)
+    if p <= 56:  # one word has room for the sizes, in its highest byte
+        bits[:, 7] = sizes
+        keys = bits.view("<u8")
+        order = np.argsort(keys[:, 0], kind="stable")
+    else:
+        keys = bits.view("<u8")
+        order = np.lexsort((*keys.T, sizes))
+    new = (np.diff(keys[order], axis=0) != 0).any(axis=1)
+    first = np.concatenate([[0], np.flatnonzero(new) + 1]) if n else np.empty(0, np.int64)
+    starts = np.append(first, n).astype(np.int64)
+    return order.astype(np.int64), starts, np.ascontiguousarray(holes[order[first]])
+
+
 def standardize_missing(X: Array, order: Array, center: Array, scale: Array, rows: Array) -> None:
     """Write ``(X[order] - center) / scale`` into ``rows`` (r, p) float64, with 0 in the holes."""
     rows[...] = X[order]
     rows -= center
     rows /= scale
     rows[np.isnan(rows)] = 0.0
+
+
+def condense_missing(
+    rows: Array, weight: Array, moves: Array, starts: Array, missing: Array, counts: Array, worth: float
+) -> Array:
+    """Replace the rows of every large pattern by their mean and a root of their scatter about it, in place.
+
+    A pattern with ``o`` observed columns is large if it has more than ``worth (o + 1)`` rows; one whose columns are
+    collinear stays as it is. Returns the new ``starts``: what lies beyond the last of them is of no more use.
+    """
+    begins, used = np.zeros(len(starts), np.int64), 0
+    for s in range(len(missing)):
+        begin, end = int(starts[s]), int(starts[s + 1])
+        seen = np.flatnonzero(~missing[s])
+        z, w, moving = rows[begin:end].copy(), weight[begin:end].copy(), moves[begin:end].copy()
+        if end - begin > worth * (len(seen) + 1):
+            mean = w @ z[:, seen] / counts[s]
+            centered = (z[:, seen] - mean) * np.sqrt(w)[:, None]
+            root = _root(centered.T @ centered)
+            if root is not None:
+                z = np.zeros((len(seen) + 1, rows.shape[1]))
+                z[0, seen], z[1:, seen] = mean, root
+                w, moving = np.ones(len(z)), np.zeros(len(z), bool)
+                w[0], moving[0] = counts[s], True
+        begins[s], used = used, used + len(z)
+        rows[begins[s] : used], weight[begins[s] : used], moves[begins[s] : used] = z, w, moving
+    begins[-1] = used
+    return begins
+
+
+def _root(scatter: Array) -> Array | None:
+    """Upper triangular ``R`` with ``R'R`` the scatter; None if columns are collinear."""
+    root = np.zeros_like(scatter)
+    varied = np.flatnonzero(np.diagonal(scatter) > 0.0)
+    inside = np.ix_(varied, varied)
+    try:
+        root[inside] = np.linalg.cholesky(scatter[inside]).T
+    except np.linalg.LinAlgError:
+        return None
+    return root if (np.square(np.diagonal(root)) >= 1e-13 * np.diagonal(scatter)).all() else None
 
 
 def expect_missing(

@@ -39,7 +39,9 @@ from numpy.typing import NDArray
 from .chain import filter_chain as filter_chain
 from .chain import forward_backward as forward_backward
 from .chain import viterbi as viterbi
+from .missing import condense_missing as condense_missing
 from .missing import expect_missing as expect_missing
+from .missing import group_missing as group_missing
 from .missing import infer_missing as infer_missing
 from .missing import moments_missing as moments_missing
 from .missing import range_missing as range_missing
