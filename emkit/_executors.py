@@ -32,6 +32,17 @@ def workers(n_workers: int) -> Iterator[Run[Any]]:
         yield pool.map
 
 
+def _affinity() -> frozenset[int]:
+    """Processors this process is bound to, where that can be asked."""
+    return frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset()
+
+
+@cache
+def _cores(limit: str | None, affinity: frozenset[int]) -> int:
+    """Count the cores this process may use; asked once, because files are read for it."""
+    return int(joblib.cpu_count())
+
+
 def count_workers(n_jobs: int | None) -> int:
     """How many threads ``n_jobs`` stands for: None is every core this process may use, one inside a joblib worker.
 
@@ -42,7 +53,7 @@ def count_workers(n_jobs: int | None) -> int:
         return 1
     if n_jobs is None and configured not in (None, 1):
         n_jobs = configured
-    limit, cores = os.environ.get("OMP_NUM_THREADS", ""), int(joblib.cpu_count())
+    limit, cores = os.environ.get("OMP_NUM_THREADS", ""), _cores(os.environ.get("LOKY_MAX_CPU_COUNT"), _affinity())
     if n_jobs is not None:
         return max(1, n_jobs if n_jobs > 0 else cores + 1 + n_jobs)
     return min(cores, int(limit)) if limit.isdigit() and int(limit) > 0 else cores

@@ -33,8 +33,8 @@ Array = NDArray[Any]
 # Share of a column's variance that the others leave unexplained, below which float64 cannot tell it from 0.
 _SINGULAR = 1e-11
 # Rows of one portion of a prediction, and numbers of work of one block of a fit.
-_PORTION_ROWS = 16_384
-_BLOCK_WORK = 2**21
+_PORTION_ROWS = 4_096
+_BLOCK_WORK = 2**20
 
 
 class Normal(NamedTuple):
@@ -143,7 +143,8 @@ class MissingNormal(Model):
         p = len(data.scale)
         sizes = data.sizes
         work = np.cumsum(np.diff(data.starts) * p * (p + 2 * sizes) / 2 + sizes**3 + 30.0 * sizes)
-        n_blocks = min(8, int(work[-1] / max(_BLOCK_WORK, 16 * p**3))) if len(work) else 1
+        n_blocks = min(8, int(work[-1] / max(_BLOCK_WORK, 32 * p**3))) if len(work) else 1
+        n_blocks = 2 ** (n_blocks.bit_length() - 1)  # so that two threads have as much to do
         if n_blocks < 2:
             return [data]
         inner = np.searchsorted(work, work[-1] * np.arange(1, n_blocks) / n_blocks)
@@ -366,6 +367,8 @@ def thinnest(cholesky: Array, names: Sequence[str], limit: float = 1e-9) -> str 
     if not len(cholesky):
         return None
     root = cholesky / deviations(cholesky)[:, None]
+    if np.trace(inverse(root)) < 1.0 / limit:  # a bound on the largest eigenvalue of the inverse
+        return None
     values, vectors = np.linalg.eigh(root @ root.T)
     if values[0] > limit:
         return None
@@ -380,7 +383,10 @@ def _pairwise(data: Incomplete) -> Normal:
     """Correlations of the rows that have both columns, pulled towards none until they are a correlation matrix."""
     p = len(data.scale)
     together = data.seen_together()
-    moments = (data.rows * data.weight[:, None]).T @ data.rows / np.maximum(together, np.finfo(np.float64).tiny)
+    heavy = np.flatnonzero(data.weight != 1.0)
+    moments = data.rows.T @ data.rows
+    moments += (data.rows[heavy] * (data.weight[heavy] - 1.0)[:, None]).T @ data.rows[heavy]
+    moments /= np.maximum(together, np.finfo(np.float64).tiny)
     np.fill_diagonal(moments, np.where(np.diagonal(together) > 1.0, np.diagonal(moments), 1.0))
     kept = 0.98
     while True:

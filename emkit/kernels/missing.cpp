@@ -5,6 +5,7 @@
 #include "chunks.hpp"
 #include "door.hpp"
 
+#include <bitset>
 #include <vector>
 
 namespace emkit {
@@ -493,18 +494,21 @@ nb::object group_missing(const Matrix& X) {
     std::vector<Size> order(n), other(n), sizes(n), starts;
     in_type_of(X, [&](auto zero) {
         nb::gil_scoped_release released;
+        const Size width = padded(p);
+        Buffer<double> powers(width);  // what a missing cell adds to the byte it is a bit of
+        for (size_t j = 0; j < p; ++j) powers[j] = double(1 << j % 8);
         Reader<decltype(zero)> rows(X);
         for (size_t i = 0; i < n; ++i) {
             const double* x = rows(i);
-            for (size_t byte = 0; byte < n_bytes; ++byte, x += 8) {
-                const int size = int(std::min<size_t>(8, p - 8 * byte));
-                unsigned word = 0;
-                if (size == 8)
-                    for (int l = 0; l < 8; ++l) word |= unsigned(x[l] != x[l]) << l;
-                else
-                    for (int l = 0; l < size; ++l) word |= unsigned(x[l] != x[l]) << l;
-                bits[i * n_bytes + byte] = word;
-                for (; word != 0; word &= word - 1) ++sizes[i];
+            for (size_t byte = 0; byte < n_bytes; ++byte) {
+                Vec<double> total{}, none{};
+                for (Size j = 8 * byte; j < std::min<Size>(8 * byte + 8, width); j += N) {
+                    const Vec<double> v = load(x + j);
+                    total += v == v ? none : load(powers + j);
+                }
+                const std::bitset<8> cells(static_cast<unsigned>(sum<double>(total)));
+                bits[i * n_bytes + byte] = std::uint8_t(cells.to_ulong());
+                sizes[i] += cells.count();
             }
             order[i] = i;
         }
