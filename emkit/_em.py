@@ -80,10 +80,10 @@ class Pace:
     """
 
     def __init__(self, rounding: Rounding) -> None:
+        self.rounding = rounding  # at the last point
         self.idle = 0  # plain steps in a row that neither gained beyond rounding nor grew
         self.at_rest = False  # whether steps are so short that rounding of the objective can explain them
         self.fixed = False  # whether nothing moves
-        self._rounding = rounding
         self._secants = Secants()
         self._ratio = np.nan
         self._length = 0.0
@@ -98,12 +98,12 @@ class Pace:
         if gain is None:
             return
         size = float(np.linalg.norm(x))
-        self.at_rest = self._length <= np.sqrt(self._rounding.step) * size
-        self.fixed = self._length <= self._rounding.step * size
+        self.at_rest = self._length <= np.sqrt(self.rounding.step) * size
+        self.fixed = self._length <= self.rounding.step * size
         self._ratio = self._length / previous if previous > 0.0 else 1.0
-        if earlier is not None and earlier > self._rounding.objective:
+        if earlier is not None and earlier > self.rounding.objective:
             self._ratio = max(self._ratio, np.sqrt(max(gain, 0.0) / earlier))
-        self.idle = 0 if gain > self._rounding.objective else self.idle + int(self._length <= previous)
+        self.idle = 0 if gain > self.rounding.objective else self.idle + int(self._length <= previous)
 
     @property
     def rate(self) -> float:
@@ -171,9 +171,9 @@ def climb(
     Every point is evaluated by the step that leaves it. A proposal of the accelerator that lowers the objective, or has
     no answer, is dropped for the last image; the objective never falls beyond rounding, and the last step is plain EM.
     """
-    rounding = Rounding(sum(model.rounding(block).objective for block in blocks), model.rounding(blocks[0]).step)
-    close = max(tol, rounding.objective)
-    at = Progress(params, pack(params, model.charts), accelerate(), Pace(rounding), close)
+    least = Rounding(sum(model.rounding(block).objective for block in blocks), model.rounding(blocks[0]).step)
+    rounding = _rounding_at(params, model, least)
+    at = Progress(params, pack(params, model.charts), accelerate(), Pace(rounding), max(tol, rounding.objective))
     if watch is not None:
         watch.begin(number, at)
     resumed = bool(at.history)
@@ -186,6 +186,8 @@ def climb(
             turn = _try(model, blocks, point, run)
             if here is None and isinstance(turn, str):
                 raise Degenerate(turn)
+            if here is not None and plain and not isinstance(turn, str):  # the EM map may lead where rounding is larger
+                rounding = max(rounding, _rounding_at(point, model, least))
             if here is not None and (isinstance(turn, str) or turn.objective < here.objective - rounding.objective):
                 if plain:  # the EM map itself has no answer, or fell
                     fell = ("stalled", "an EM step lowered the objective")
@@ -195,6 +197,8 @@ def climb(
                 point, x, plain, at.n_steps = here.image, gx, True, at.n_steps + 1
                 continue
             assert isinstance(turn, Step)
+            rounding = pace.rounding = _rounding_at(point, model, least)
+            close = max(tol, rounding.objective)
             gx = pack(turn.image, model.charts)
             if resumed:
                 _check_same(turn.objective, at.history[-1], rounding)
@@ -249,6 +253,10 @@ def climb(
     if watch is not None:
         watch.end(number, at, ascent)
     return ascent
+
+
+def _rounding_at(params: Params, model: Model, least: Rounding) -> Rounding:
+    return least._replace(objective=least.objective * model.condition(params))
 
 
 def _check_same(objective: float, recorded: float, rounding: Rounding) -> None:

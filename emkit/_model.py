@@ -106,6 +106,10 @@ class Model(ABC):
     def rounding(self, data: Data) -> Rounding:
         """Tell what differences are nothing but rounding."""
 
+    def condition(self, params: Params) -> float:
+        """How many times larger the rounding of the objective is at these parameters than ``rounding`` says."""
+        return 1.0
+
     # Prediction: one frame, cut into portions, each filled by itself.
 
     @abstractmethod

@@ -202,11 +202,14 @@ class MissingNormal(Model):
         return -0.5 * (float(stats.divisor) * log_determinant + squares)
 
     def rounding(self, data: Incomplete) -> Rounding:
-        """Numbers are of order one; what the units add to the log-likelihood is rounded too.
-
-        Where columns nearly determine each other the error is larger; such a climb may end as "stalled" at its maximum.
-        """
+        """Numbers are of order one; what the units add to the log-likelihood is rounded too."""
         return Rounding(5e-10 + 2e-13 * (data.total * len(data.scale) + float(np.abs(data.constants).sum())), 1e-12)
+
+    def condition(self, params: Normal) -> float:
+        """Columns that nearly determine each other: the log-likelihood is off by some ``eps rows tr(Sigma^-1)``."""
+        p = len(params.mean)
+        root = lapack.dtrtri(params.cholesky, lower=1)[0] if p else params.cholesky
+        return 1.0 + 0.01 * float(np.square(root).sum()) / max(1, p)
 
     def degenerate(self, params: Normal, stats: Completed) -> str | None:
         """Name the columns of a covariance that is all but singular."""

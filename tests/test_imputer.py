@@ -666,3 +666,35 @@ def test_draws_are_truncated_beside_a_constant_outside_the_bounds():
         filled = imputer.fit_transform(X)[50:100]
     assert np.unique(filled[:, 0]).size > 40  # draws inside, not values of a bound
     assert (filled[:, 1] == 1.0).all()
+
+
+@pytest.mark.parametrize("apart", [1e-2, 1e-3, 1e-4])
+@pytest.mark.parametrize("share", [0.0, 0.1])
+def test_nearly_collinear_columns(apart, share):
+    """The rounding of the log-likelihood grows with the condition of the covariance, and the climb knows it."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(20_000, 2))
+    X = np.column_stack([x, x[:, 0] + apart * rng.normal(size=len(x))])
+    X[:, 1:][rng.random((len(X), 2)) < share] = np.nan
+    imputer = EMImputer(prior=None).fit(X)
+    assert imputer.status_ == "converged"
+    left = imputer.covariance_[2, 2] - 2 * imputer.covariance_[0, 2] + imputer.covariance_[0, 0]
+    assert left == pytest.approx(apart**2, rel=0.05)
+    fall = -min(0.0, np.diff(imputer.history_).min())
+    assert fall <= max(imputer.gap_, 1e-9)
+
+
+def test_the_condition_tells_the_rounding():
+    """At the maximum, parameters that differ in the last digits differ in the log-likelihood by rounding alone."""
+    rng = np.random.default_rng(0)
+    for apart in (1.0, 1e-2, 1e-4):
+        x = rng.normal(size=(2_000, 2))
+        X = np.column_stack([x, x[:, 0] + apart * rng.normal(size=len(x))])
+        X[:, 1:][rng.random((len(X), 2)) < 0.1] = np.nan
+        imputer = EMImputer(prior=None, tol=1e-9).fit(X)
+        model, data, params = imputer._at_optimum(X)
+        logliks = [
+            model.expect(params._replace(cholesky=params.cholesky * jitter), data).loglik
+            for jitter in 1 + 2e-16 * rng.normal(size=(10, 3, 3))
+        ]
+        assert np.ptp(logliks) <= model.rounding(data).objective * model.condition(params)
