@@ -27,7 +27,6 @@ class Patterns(NamedTuple):
     starts: Array  # (S + 1,) int64: where in ``order`` each pattern begins
     missing: Array  # (S, p) bool
 
-
     def empty_rows(self) -> Array:
         """Rows without any observed cell, in ascending order."""
         if not (len(self.missing) and self.missing[-1].all()):

@@ -242,9 +242,7 @@ class MissingNormal(Model):
         if not varies.all():
             X = X[:, columns]
         scale = deviations(params.cholesky)[columns]
-        return Frame(
-            X, _short(group(X) if patterns is None else patterns), params.mean[columns], scale, columns
-        )
+        return Frame(X, _short(group(X) if patterns is None else patterns), params.mean[columns], scale, columns)
 
     def outputs(self, data: Frame, wanted: Collection[str]) -> Cells:
         """Arrays for what is wanted; ``filled`` begins as a copy of the rows."""
