@@ -5,5 +5,14 @@ from .imputer import EMImputer
 from .markov import EMHiddenMarkov
 from .mixture import EMGaussianMixture
 from .pooling import pool
+from .selection import select
 
-__all__ = ["EMGaussianMixture", "EMHiddenMarkov", "EMImputer", "__version__", "pool", "show_versions"]
+__all__ = [
+    "EMGaussianMixture",
+    "EMHiddenMarkov",
+    "EMImputer",
+    "__version__",
+    "pool",
+    "select",
+    "show_versions",
+]
