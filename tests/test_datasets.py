@@ -1,5 +1,6 @@
 """The data sets: contents, classes, and the keywords of scikit-learn's loaders."""
 
+import inspect
 import sys
 from pathlib import Path
 
@@ -66,6 +67,26 @@ def test_keywords(loader, shape, total, classes):
     X, y = load(return_X_y=True, as_frame=True)
     assert X.equals(framed.data)
     assert y is None if not classes else y.equals(framed.frame["target"])
+
+
+def test_documentation_agrees():
+    """The loaders, DESCR, the table of all sets and the files say the same."""
+    readme = (Path(datasets.__file__).parent / "README.md").read_text(encoding="utf-8")
+    files = {path.stem for path in (Path(datasets.__file__).parent / "data").glob("*.csv")}
+    assert files == set(datasets._TABLES)
+    for name, facts in datasets._TABLES.items():
+        load = getattr(datasets, f"load_{name}")
+        n, d = load().data.shape
+        classes = " and a class" if facts.classes else ""
+        row = f"| `{name}.csv` | {n} x {d}{classes} | {facts.about} | {facts.published} | {facts.copied} |"
+        assert row in readme.splitlines()
+        for text in (load.__doc__, load().DESCR):
+            plain = " ".join(text.split())
+            assert facts.about in plain
+            assert facts.published in plain
+            assert facts.copied in plain
+        assert str(inspect.signature(load)).startswith("(*, return_X_y: 'bool' = False, as_frame: 'bool' = False)")
+        assert all(len(line) <= 116 for line in load.__doc__.splitlines())
 
 
 def test_pandas_is_optional(monkeypatch):

@@ -34,8 +34,8 @@ def _candidates_that_fit_badly_may_say_so():
 
 
 def test_old_faithful_by_bic_is_mclust_s_choice():
-    """mclust chooses EEE (tied) with 3 components: BIC -2314.316, log-likelihood -1126.326, 11 parameters (Scrucca, Fop,
-    Murphy & Raftery 2016, The R Journal 8:289). It stops 0.01 nats early.
+    """mclust chooses EEE (tied) with 3 components: BIC -2314.316, log-likelihood -1126.326, 11 parameters (Scrucca,
+    Fop, Murphy & Raftery 2016, The R Journal 8:289). It stops 0.01 nats early.
     """
     found = select(SEEDED, FAITHFUL, {"n_components": range(1, 7), "covariance_type": SHAPES})
     assert found.best_params_ == {"n_components": 3, "covariance_type": "tied"}
@@ -199,7 +199,7 @@ def test_failed_candidates_are_recorded():
 
 
 def test_it_fails_if_all_fail():
-    with pytest.raises(ValueError, match="no candidate has a regular fit .*n_components=500.*n_components=600"):
+    with pytest.raises(ValueError, match=r"no candidate has a regular fit .*n_components=500.*n_components=600"):
         select(SEEDED, FAITHFUL, {"n_components": [500, 600]})
 
 
