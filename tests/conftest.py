@@ -1,6 +1,8 @@
-"""The same examples at every run; ``pytest --hypothesis-profile=default`` looks for new ones."""
+"""The same examples at every run; ``pytest --hypothesis-profile=fuzz`` looks for new ones, many times as many."""
 
 from hypothesis import settings
 
-settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=100)
+# What fails here prints the decorator that makes it fail again.
+settings.register_profile("fuzz", derandomize=False, deadline=None, max_examples=1000, print_blob=True)
 settings.load_profile("repeatable")

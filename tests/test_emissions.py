@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from effort import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as reference
 from scipy.special import digamma, logsumexp
@@ -255,7 +256,7 @@ def test_prediction_units_give_the_same_densities(name):
 
 @EVERY
 @given(seed=st.integers(0, 1000))
-@settings(max_examples=5)
+@examples(5)
 def test_sums_add_up(name, seed):
     law, rows, resp, params = begin(name, seed)
     n = len(rows.X)
@@ -293,7 +294,7 @@ def test_components_may_be_renamed(name):
 
 @EVERY
 @given(seed=st.integers(0, 1000))
-@settings(max_examples=5)
+@examples(5)
 def test_a_step_never_lowers_what_it_maximises(name, seed):
     law, rows, resp, params = begin(name, seed)
     values = [q(law, params, rows, resp)]

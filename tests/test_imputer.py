@@ -13,7 +13,8 @@ import pandas as pd
 import polars as pl
 import pytest
 import sklearn
-from hypothesis import assume, given, settings
+from effort import examples
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
@@ -263,7 +264,7 @@ def test_far_from_the_origin():
 
 
 @given(seed=st.integers(0, 10_000), p=st.integers(1, 5), share=st.floats(0.0, 0.6))
-@settings(max_examples=25, deadline=None)
+@examples(25)
 def test_weights_are_repetitions(seed, p, share):  # G12: sk 1.9.1
     X = holes(40, p, share, seed)
     weight = np.random.default_rng(seed).integers(0, 4, len(X)).astype(float)
@@ -279,7 +280,7 @@ def test_weights_are_repetitions(seed, p, share):  # G12: sk 1.9.1
 
 
 @given(seed=st.integers(0, 10_000), n=st.integers(5, 60), p=st.integers(1, 6), share=st.floats(0.0, 0.7))
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_whatever_the_holes_everything_is_finite(seed, n, p, share):
     X = holes(n, p, share, seed)
     with warnings.catch_warnings():

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from effort import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from emkit import kernels
@@ -91,7 +92,7 @@ def layouts(X):
 @builds
 @shapes
 @dtypes
-@settings(max_examples=15, deadline=None, derandomize=True, database=None)
+@examples(15)
 @given(
     seed=st.integers(0, 2**32 - 1),
     n=st.integers(1, 1000),

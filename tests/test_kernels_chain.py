@@ -4,7 +4,8 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from effort import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import multivariate_normal
 
@@ -126,7 +127,7 @@ def problem(seed, K, N, longest, gap, zeros, impossible):
 
 
 @every_build
-@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@examples(60)
 @given(
     seed=st.integers(0, 2**32 - 1),
     K=st.integers(1, 4),
@@ -176,7 +177,7 @@ def assert_chains_agree(build, arguments, weight):
 
 
 @builds
-@settings(max_examples=80, deadline=None, derandomize=True, database=None)
+@examples(80)
 @chains
 def test_compiled_is_reference(build, seed, K, N, longest, gap, zeros, impossible):
     arguments = problem(seed, K, N, longest, gap, zeros, impossible)
@@ -430,7 +431,7 @@ def test_sums_are_their_definition(build, shape):
 @builds
 @shapes
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@settings(max_examples=15, deadline=None, derandomize=True, database=None)
+@examples(15)
 @given(
     seed=st.integers(0, 2**32 - 1),
     n=st.integers(0, 1000),

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from effort import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from emkit import kernels
@@ -43,7 +44,7 @@ def precision(p, seed):
 
 @builds
 @problems
-@settings(max_examples=30, deadline=None)
+@examples(30)
 def test_expect(build, seed, n, p, share, dtype, order):
     rng = np.random.default_rng(seed)
     data = MissingNormal().prepare(table(seed, n, p, share, dtype, order), rng.integers(0, 4, n) + rng.random(n))
@@ -54,7 +55,7 @@ def test_expect(build, seed, n, p, share, dtype, order):
 
 @builds
 @problems
-@settings(max_examples=30, deadline=None)
+@examples(30)
 def test_infer(build, seed, n, p, share, dtype, order):
     rng = np.random.default_rng(seed)
     X = table(seed, n, p, share, dtype, order)
@@ -74,7 +75,7 @@ def test_infer(build, seed, n, p, share, dtype, order):
 
 @builds
 @problems
-@settings(max_examples=30, deadline=None)
+@examples(30)
 def test_preparation(build, seed, n, p, share, dtype, order):
     X = table(seed, n, p, share, dtype, order)
     rng = np.random.default_rng(seed)

@@ -8,7 +8,8 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from effort import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from specimens import SPECIMENS
 
@@ -85,7 +86,7 @@ def test_every_model_and_every_law_has_a_specimen():
 
 @EVERY
 @given(seed=st.integers(0, 1000))
-@settings(max_examples=5, deadline=None)
+@examples(5)
 def test_statistics_are_additive(name, seed):
     model, data, params = setup(name, seed)
     whole = model.expect(params, data)
@@ -98,7 +99,7 @@ def test_statistics_are_additive(name, seed):
 
 @EVERY
 @given(seed=st.integers(0, 1000))
-@settings(max_examples=5, deadline=None)
+@examples(5)
 def test_plain_em_never_lowers_the_objective(name, seed):
     weight = np.random.default_rng(seed).exponential(size=SPECIMENS[name].n_units)
     model, data, params = setup(name, seed, weight)
@@ -178,7 +179,7 @@ def test_charts_are_inverse(name):
 
 @EVERY
 @given(seed=st.integers(0, 1000))
-@settings(max_examples=5, deadline=None)
+@examples(5)
 def test_any_free_vector_unpacks_to_valid_parameters(name, seed):
     model, data, params = setup(name)
     size = len(pack(params, model.charts))
