@@ -77,6 +77,9 @@ class Pace:
     the largest is believed: ratios of successive step lengths, of successive gains, and the Ritz values of the last few
     points, which see the slowest direction even where an accelerator has hidden it from the other two. A ``rho`` of 1
     or more means that the climb is leaving a saddle: then nothing can be said, and the gap is infinite.
+
+    A model may tell what the step ahead promises to gain. In a direction with ``rho`` that is a share ``1 - rho`` of its
+    part of the gap, so at most ``promise / (1 - rho)`` is left, wherever the point came from.
     """
 
     def __init__(self, rounding: Rounding) -> None:
@@ -88,9 +91,11 @@ class Pace:
         self._ratio = np.nan
         self._length = 0.0
         self._gain: float | None = None  # of the last plain step
+        self._promise = np.nan
 
-    def observe(self, x: Array, gx: Array, gain: float | None) -> None:
-        """Take in the step from ``x`` to ``gx``, and the gain of the EM step that led to ``x`` (None: none did)."""
+    def observe(self, x: Array, gx: Array, gain: float | None, promise: float = np.nan) -> None:
+        """Take in the step from ``x`` to ``gx``, the gain of the EM step that led to ``x`` (None: none did), a promise."""
+        self._promise = promise
         self._secants.observe(x, gx)
         previous, self._length = self._length, float(np.linalg.norm(gx - x))
         earlier, self._gain = self._gain, gain
@@ -112,11 +117,14 @@ class Pace:
 
     @property
     def gap(self) -> float:
-        """At most how much is left to gain, in nats; infinite unless the last step was plain."""
+        """At most how much is left to gain, in nats; infinite if neither a promise nor a plain step tells."""
+        if self._gain is not None and self.fixed:
+            return 0.0
+        if np.isfinite(self._promise):
+            rate = self.rate
+            return self._promise / (1.0 - rate) if rate < 1.0 else np.inf
         if self._gain is None:
             return np.inf
-        if self.fixed:
-            return 0.0
         kept = self.rate**2
         return max(self._gain, 0.0) * kept / (1.0 - kept) if kept < 1.0 else np.inf
 
@@ -204,7 +212,9 @@ def climb(
                 _check_same(turn.objective, at.history[-1], rounding)
             else:
                 at.gain = turn.objective - here.objective if here else np.inf
-                pace.observe(x, gx, at.gain if here and plain else None)
+                near = at.gain <= _ALLOWANCE * close
+                promise = model.promise(turn.image, turn.stats, point) if near else np.nan
+                pace.observe(x, gx, at.gain if here and plain else None, promise)
                 at.point, at.x, at.plain = point, x, plain
                 at.history.append(turn.objective)
             here = turn
@@ -213,6 +223,8 @@ def climb(
                 break
             resumed = False
             asking = at.gain <= at.worth_asking
+            if not plain and pace.gap <= close:  # a promise tells already: a first look
+                asking, at.confirmed = True, 1
             if asking and plain:
                 gap = pace.gap
                 at.confirmed = at.confirmed + 1 if gap <= close else 0

@@ -106,6 +106,13 @@ class Model(ABC):
     def rounding(self, data: Data) -> Rounding:
         """Tell what differences are nothing but rounding."""
 
+    def promise(self, image: Params, stats: Stats, params: Params) -> float:
+        """Tell what the EM step from ``params``, whose sums are ``stats``, to ``image`` promises to gain; NaN: unknown.
+
+        To second order it is half the squared length of the step in the metric of the complete-data information.
+        """
+        return float("nan")
+
     def condition(self, params: Params) -> float:
         """How many times larger the rounding of the objective is at these parameters than ``rounding`` says."""
         return 1.0

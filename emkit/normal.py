@@ -207,9 +207,17 @@ class MissingNormal(Model):
 
     def condition(self, params: Normal) -> float:
         """Columns that nearly determine each other: the log-likelihood is off by some ``eps rows tr(Sigma^-1)``."""
-        p = len(params.mean)
-        root = lapack.dtrtri(params.cholesky, lower=1)[0] if p else params.cholesky
-        return 1.0 + 0.01 * float(np.square(root).sum()) / max(1, p)
+        return 1.0 + 0.01 * float(np.square(_inverse_root(params.cholesky)).sum()) / max(1, len(params.mean))
+
+    def promise(self, image: Normal, stats: Completed, params: Normal) -> float:
+        """``n/4 |L^-1 (Sigma' - Sigma) L^-T|^2 + n/2 |L^-1 (mean' - mean)|^2``, with ``Sigma = L L'``."""
+        p, rows = len(params.mean), float(stats.rows)
+        weight = rows if self.scatter is None else rows + self.strength + p + 1.0
+        root = _inverse_root(params.cholesky)
+        moved = root @ (image.mean - params.mean)
+        wider = root @ image.cholesky
+        turned = wider @ wider.T - np.eye(p)
+        return 0.25 * weight * float(np.square(turned).sum()) + 0.5 * rows * float(moved @ moved)
 
     def degenerate(self, params: Normal, stats: Completed) -> str | None:
         """Name the columns of a covariance that is all but singular."""
@@ -337,6 +345,11 @@ def inverse(cholesky: Array) -> Array:
     whole = lower + lower.T
     np.einsum("ii->i", whole)[...] *= 0.5
     return np.ascontiguousarray(whole)
+
+
+def _inverse_root(cholesky: Array) -> Array:
+    """``L^-1``."""
+    return np.asarray(lapack.dtrtri(cholesky, lower=1)[0]) if len(cholesky) else cholesky
 
 
 def factor(covariance: Array) -> Array:

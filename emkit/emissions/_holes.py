@@ -106,7 +106,7 @@ def find_holes(rows: Rows) -> Holes:
     if is_elsewhere(rows.X) or not rows.X.size or not np.isnan(np.min(rows.X)):
         release(rows.X)
         return _NO_HOLES
-    order, starts, missing = group(np.isnan(rows.X))
+    order, starts, missing = group(rows.X)
     complete = _NOTHING
     if not missing[0].any():
         complete, order, starts, missing = order[: starts[1]], order[starts[1] :], starts[1:] - starts[1], missing[1:]
