@@ -10,6 +10,7 @@ returns.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial, reduce
@@ -68,6 +69,10 @@ _IDLE = 5
 _ALLOWANCE = 16.0
 
 
+def _length(vector: Array) -> float:
+    return math.sqrt(vector @ vector)
+
+
 class Pace:
     """What the steps of a climb tell of the way ahead.
 
@@ -78,8 +83,8 @@ class Pace:
     points, which see the slowest direction even where an accelerator has hidden it from the other two. A ``rho`` of 1
     or more means that the climb is leaving a saddle: then nothing can be said, and the gap is infinite.
 
-    A model may tell what the step ahead promises to gain. In a direction with ``rho`` that is a share ``1 - rho`` of its
-    part of the gap, so at most ``promise / (1 - rho)`` is left, wherever the point came from.
+    A model may tell what the step ahead promises to gain: in a direction with ``rho`` a share ``1 - rho`` of its part
+    of the gap. So at most ``promise / (1 - rho)`` is left, wherever the point came from.
     """
 
     def __init__(self, rounding: Rounding) -> None:
@@ -92,17 +97,18 @@ class Pace:
         self._length = 0.0
         self._gain: float | None = None  # of the last plain step
         self._promise = np.nan
+        self._rate: float | None = None  # as soon as somebody asks
 
     def observe(self, x: Array, gx: Array, gain: float | None, promise: float = np.nan) -> None:
-        """Take in the step from ``x`` to ``gx``, the gain of the EM step that led to ``x`` (None: none did), a promise."""
-        self._promise = promise
+        """Take in the step from ``x`` to ``gx``, its promise, and the gain of the EM step to ``x`` (None: none)."""
+        self._promise, self._rate = promise, None
         self._secants.observe(x, gx)
-        previous, self._length = self._length, float(np.linalg.norm(gx - x))
+        previous, self._length = self._length, _length(gx - x)
         earlier, self._gain = self._gain, gain
         self._ratio = np.nan
         if gain is None:
             return
-        size = float(np.linalg.norm(x))
+        size = _length(x)
         self.at_rest = self._length <= np.sqrt(self.rounding.step) * size
         self.fixed = self._length <= self.rounding.step * size
         self._ratio = self._length / previous if previous > 0.0 else 1.0
@@ -113,7 +119,9 @@ class Pace:
     @property
     def rate(self) -> float:
         """Share of the distance that an EM step leaves in the slowest direction seen; NaN: too early to say."""
-        return float(np.fmax(self._ratio, self._secants.rate()))
+        if self._rate is None:
+            self._rate = float(np.fmax(self._ratio, self._secants.rate()))
+        return self._rate
 
     @property
     def gap(self) -> float:

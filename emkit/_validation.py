@@ -212,14 +212,19 @@ def _cells(column: Array, name: str) -> Array:
         nothing += (sys.modules["pandas"].NA, sys.modules["pandas"].NaT)
     values = np.empty(len(column))
     for i, cell in enumerate(column):
-        if isinstance(cell, str | date | np.datetime64 | np.timedelta64) and not any(cell is n for n in nothing):
+        if isinstance(cell, str | bytes | date | np.datetime64 | np.timedelta64) and not any(
+            cell is n for n in nothing
+        ):
             raise ValueError(f"{_not_a_number(name, type(cell).__name__)}; row {i} holds {cell!r}")
         values[i] = np.nan if any(cell is n for n in nothing) else float(cell)
     return values
 
 
 def _not_a_number(name: str, dtype: Any) -> str:
-    return f"column {name} of X holds {dtype}, not numbers: encode it first (OneHotEncoder), or leave it out"
+    return (
+        f"column {name} of X holds {dtype}, not numbers: convert it yourself if it spells numbers (astype(float)), "
+        "else encode it first (OneHotEncoder), or leave it out"
+    )
 
 
 def _refuse_kinds(X: Any) -> None:
@@ -230,7 +235,7 @@ def _refuse_kinds(X: Any) -> None:
             f"X has a masked cell at row {row}, column {column}; missing values are not supported here: impute them "
             "first, or drop the rows"
         )
-    for name, dtype, cell in _columns(X):
+    for name, dtype, row, cell in _columns(X):
         temporal = getattr(dtype, "is_temporal", None)  # polars
         is_date = temporal() if temporal else getattr(dtype, "kind", "") in "mM"
         if is_date or isinstance(cell, np.datetime64 | np.timedelta64 | date):
@@ -239,22 +244,23 @@ def _refuse_kinds(X: Any) -> None:
                 f"column {name} of X holds {kind}; a date is not a measurement: convert it to a number yourself, "
                 "for example days since its minimum"
             )
-        if isinstance(cell, str) and hasattr(X, "columns"):
-            raise ValueError(f"{_not_a_number(name, 'text')}; row 0 holds {cell!r}")
+        if isinstance(cell, str | bytes):
+            raise ValueError(f"{_not_a_number(name, 'text')}; row {row} holds {cell!r}")
 
 
-def _columns(X: Any) -> Iterable[tuple[str, Any, Any]]:
-    """Name, type and, where Python objects may hide something, first cell of the columns of X."""
+def _columns(X: Any) -> Iterable[tuple[str, Any, int, Any]]:
+    """Name and type of the columns of X and, where Python objects may hide something, a cell: the first text if any."""
     if hasattr(X, "dtypes") and hasattr(X, "columns") and len(X):
         first = X.row(0) if hasattr(X, "row") else X.iloc[0].tolist()
-        return [(repr(c), t, cell) for c, t, cell in zip(X.columns, X.dtypes, first, strict=True)]
+        return [(repr(c), t, 0, cell) for c, t, cell in zip(X.columns, X.dtypes, first, strict=True)]
     if isinstance(X, list) and _is_rectangular(X):
         X = np.asarray(X)
     if not isinstance(X, np.ndarray) or not X.size:
         return []
     if X.dtype == object and X.ndim == 2:
-        return [(str(j), X.dtype, cell) for j, cell in enumerate(X[0])]
-    return [("0", X.dtype, None)]
+        rows = [next((i for i, cell in enumerate(x) if isinstance(cell, str | bytes)), 0) for x in X.T]
+        return [(str(j), X.dtype, i, X[i, j]) for j, i in enumerate(rows)]
+    return [("0", X.dtype, 0, X.flat[0] if X.dtype.kind in "US" else None)]
 
 
 def _is_rectangular(X: list[Any]) -> bool:

@@ -22,7 +22,7 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline
 
-from emkit import EMImputer, datasets, normal, pool
+from emkit import EMGaussianMixture, EMImputer, datasets, normal, pool
 from emkit.display import MissingPatternDisplay, OverimputationDisplay
 from emkit.exceptions import DataWarning
 from emkit.normal import MissingNormal
@@ -97,7 +97,7 @@ def test_integers_in_floats_out():  # G11: sk 1.9.1
             "column 'b' of X holds text.*row 0 holds 'x'",
         ),  # G6
         (pl.DataFrame({"a": [1, None], "b": ["x", None]}), "column 'b' of X holds text"),
-        (np.array([[1, "x"], [2, None]], dtype=object), "column 1 of X holds str"),
+        (np.array([[1, "x"], [2, None]], dtype=object), "column 1 of X holds text"),
         (pd.DataFrame({"t": pd.to_datetime(["2020-01-01", None])}), "column 't' of X holds datetime64"),
         ([[1.0, np.inf], [2.0, 3.0]], "infinity at row 0, column 1"),
         (pd.DataFrame({"a": [1.0, 2.0], "b": [1.0, -np.inf]}), "infinity at row 1, column 'b'"),
@@ -699,3 +699,36 @@ def test_the_condition_tells_the_rounding():
             for jitter in 1 + 2e-16 * rng.normal(size=(10, 3, 3))
         ]
         assert np.ptp(logliks) <= model.rounding(data).objective * model.condition(params)
+
+
+DIGITS = np.array([["1.5", "2"], ["2.5", "nan"], ["0.5", "7"]])
+
+
+@pytest.mark.parametrize(
+    "X",
+    [
+        DIGITS,
+        DIGITS.astype(object),
+        DIGITS.astype("S"),
+        DIGITS.tolist(),
+        pd.DataFrame(DIGITS),
+        [["1.5", 2.0], [1.0, 3.0]],
+    ],
+    ids=["array", "objects", "bytes", "lists", "frame", "mixed list"],
+)
+def test_text_is_refused_even_where_it_spells_numbers(X):
+    """scikit-learn asks for an explicit conversion of text too (``check_array`` with ``dtype="numeric"``)."""
+    for estimator in (EMImputer(), EMGaussianMixture()):
+        with pytest.raises(ValueError, match=r"column 0 of X holds text, not numbers.*astype"):
+            estimator.fit(X)
+
+
+def test_information_seen_and_computed():
+    """What the climb has seen is no more than there is, and nothing where nothing is missing."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 2)) @ rng.normal(size=(2, 4)) + 0.5 * rng.normal(size=(300, 4))
+    assert EMImputer().fit(X).worst_missing_information_ == 0.0
+    X[:, 1:][rng.random((300, 3)) < 0.3] = np.nan
+    imputer = EMImputer().fit(X)
+    exact = imputer.missing_information(X)
+    assert 0.5 * exact < imputer.worst_missing_information_ <= exact + 1e-3
