@@ -1,5 +1,7 @@
 """The kernels of rows with holes: compiled == reference, to rounding; wrong arguments are refused."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from effort import examples
@@ -7,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emkit import kernels
-from emkit._patterns import group
+from emkit._patterns import Patterns, group
 from emkit.kernels import reference
 from emkit.normal import MissingNormal, inverse
 
@@ -92,6 +94,55 @@ def test_preparation(build, seed, n, p, share, dtype, order):
         )
         found[-1] += [np.where(np.isinf(low), 0.0, low), np.where(np.isinf(high), 0.0, high)]
     assert_close(*found, rtol=1e-11)
+
+
+@builds
+@pytest.mark.parametrize("p", [1, 7, 8, 9, 56, 57, 64, 65, 130])
+@pytest.mark.parametrize("order", "CF")
+def test_grouping(build, p, order):
+    """Exactly the same order; patterns differ, those that miss less come first, rows of one pattern as they came."""
+    X = table(p, 200, p, 0.5 / p, np.float64, order)
+    X[::7] = np.nan
+    found, expected = kernels.load(build).group_missing(X), reference.group_missing(X)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+        assert one.dtype == other.dtype
+    rows, starts, missing = found
+    np.testing.assert_array_equal(np.isnan(X[rows]), np.repeat(missing, np.diff(starts), axis=0))
+    assert len(np.unique(missing, axis=0)) == len(missing)
+    assert (np.diff(missing.sum(axis=1)) >= 0).all()
+    for begin, end in pairwise(starts):
+        assert (np.diff(rows[begin:end]) > 0).all()
+    np.testing.assert_array_equal(Patterns(*found).empty_rows(), np.flatnonzero(np.isnan(X).all(axis=1)))
+
+
+@builds
+@pytest.mark.parametrize("kind", ["regular", "a constant column", "collinear columns"])
+def test_condensing(build, kind):
+    """What stands for the rows of a large pattern has their sums; what lies beyond the end is not read."""
+    rng = np.random.default_rng(0)
+    n, p = 900, 5
+    z = rng.normal(size=(n, p))
+    if kind == "a constant column":
+        z[:, 1] = 0.25
+    elif kind == "collinear columns":
+        z[:, 1] = z[:, 0]
+    missing = np.array([[False] * 5, [False, False, True, False, False], [False, True, False, False, True]])
+    starts = np.array([0, 600, 890, 900])
+    z[np.repeat(missing, np.diff(starts), axis=0)] = 0.0
+    weight = rng.integers(1, 4, n).astype(float)
+    counts = np.add.reduceat(weight, starts[:-1])
+    mean, K = 0.3 * rng.normal(size=p), precision(p, 1)
+    whole = reference.expect_missing(z, weight, np.ones(n, bool), starts, missing, counts, mean, K)
+    for kernel in (kernels.load(build), reference):
+        rows, w, moves = z.copy(), weight.copy(), np.ones(n, bool)
+        begins = kernel.condense_missing(rows, w, moves, starts, missing, counts, 4)
+        np.testing.assert_array_equal(np.diff(begins), [600, 290, 10] if kind == "collinear columns" else [6, 5, 10])
+        rows[begins[-1] :] = np.nan
+        kept = slice(begins[-1])
+        assert_close(
+            reference.expect_missing(rows[kept], w[kept], moves[kept], begins, missing, counts, mean, K), whole, 1e-11
+        )
 
 
 @builds
