@@ -64,6 +64,15 @@ class IncompleteAnalysis(EMMixin):
         -------
         Conditional
             ``mean`` and ``std``, ndarrays of shape (n_samples, n_features kept).
+
+        Examples
+        --------
+        >>> from emkit import EMImputer
+        >>> from emkit.datasets import load_airquality
+        >>> X = load_airquality().data
+        >>> mean, std = EMImputer().fit(X).conditional(X)
+        >>> print(f"ozone on the tenth day: {mean[9, 0]:.0f} +- {std[9, 0]:.0f}")
+        ozone on the tenth day: 34 +- 20
         """
         check_is_fitted(self)
         return self._conditional(self._check_rows(X, reset=False))
@@ -88,6 +97,14 @@ class IncompleteAnalysis(EMMixin):
         Returns
         -------
         ndarray of shape (n_samples, n_features kept)
+
+        Examples
+        --------
+        >>> from emkit import EMImputer
+        >>> from emkit.datasets import load_cholesterol
+        >>> imputer = EMImputer().fit(load_cholesterol().data)
+        >>> imputer.sample(1000, random_state=0).mean(axis=0).round(), imputer.mean_.round()
+        (array([252., 230., 223.]), array([254., 231., 222.]))
         """
         check_is_fitted(self)
         if not Interval(int, 1).allows(n_samples):
@@ -130,6 +147,18 @@ class IncompleteAnalysis(EMMixin):
         ----------
         Honaker, J. & King, G. (2010). What to do about missing values in time-series cross-section data. *American
         Journal of Political Science* 54, 561-581 (bootstrap); Schafer (1997), section 5.4 (posterior).
+
+        Examples
+        --------
+        >>> from emkit import EMImputer, pool
+        >>> from emkit.datasets import load_cholesterol
+        >>> X = load_cholesterol().data
+        >>> draws = EMImputer().fit(X).multiple_impute(X, 20, random_state=0)
+        >>> draws.shape
+        (20, 28, 3)
+        >>> pooled = pool(draws.mean(axis=1), draws.var(axis=1, ddof=1) / len(X), len(X) - 1)
+        >>> pooled.missing_information.round(1)
+        array([0. , 0. , 0.1])
         """
         check_is_fitted(self)
         if not Interval(int, 1).allows(n_imputations):
@@ -194,6 +223,14 @@ class IncompleteAnalysis(EMMixin):
         Returns
         -------
         float
+
+        Examples
+        --------
+        >>> from emkit import EMImputer
+        >>> from emkit.datasets import load_airquality
+        >>> X = load_airquality().data
+        >>> round(EMImputer().fit(X).missing_information(X), 2)
+        0.36
         """
         model, data, params = self._at_optimum(X, sample_weight)
         return slowest_rate(model, model.split(data), params)
@@ -219,6 +256,15 @@ class IncompleteAnalysis(EMMixin):
         ----------
         Little, R. (1988). A test of missing completely at random for multivariate data with missing values. *JASA* 83,
         1198-1202.
+
+        Examples
+        --------
+        >>> from emkit import EMImputer
+        >>> from emkit.datasets import load_airquality
+        >>> X = load_airquality().data
+        >>> statistic, df, pvalue = EMImputer().fit(X).little_mcar_test(X)
+        >>> print(f"{statistic:.1f} with {df} degrees of freedom: p = {pvalue:.3f}")
+        35.1 with 14 degrees of freedom: p = 0.001
         """
         check_is_fitted(self)
         X = self._check_rows(X, reset=False)

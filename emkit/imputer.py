@@ -379,6 +379,14 @@ class EMImputer(IncompleteAnalysis, StreamMixin, TransformerMixin, BaseEstimator
         -------
         ndarray of shape (n_samples, n_features_out)
             Floats; observed cells are unchanged. Columns as in ``get_feature_names_out``.
+
+        Examples
+        --------
+        >>> from emkit import EMImputer
+        >>> from emkit.datasets import load_airquality
+        >>> X = load_airquality().data
+        >>> X[9], EMImputer().fit(X).transform(X)[9].round(1)
+        (array([  nan, 194. ,   8.6,  69. ,   5. ,  10. ]), array([ 34.2, 194. ,   8.6,  69. ,   5. ,  10. ]))
         """
         check_is_fitted(self)
         X = self._check_rows(X, reset=False)
@@ -400,6 +408,14 @@ class EMImputer(IncompleteAnalysis, StreamMixin, TransformerMixin, BaseEstimator
         Returns
         -------
         ndarray of shape (n_samples, n_features_out)
+
+        Examples
+        --------
+        >>> from emkit import EMImputer
+        >>> from emkit.datasets import load_airquality
+        >>> X = load_airquality().data
+        >>> EMImputer(min_value=0.0).fit_transform(X)[4].round(1)
+        array([  0. , 151.9,  14.3,  56. ,   5. ,   5. ])
         """
         with one_blas_thread(), self._unless_it_fails():
             X, data = self._estimate(X, sample_weight)
@@ -456,6 +472,16 @@ class EMImputer(IncompleteAnalysis, StreamMixin, TransformerMixin, BaseEstimator
         Returns
         -------
         ndarray of shape (n_samples, n_features)
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from emkit import EMImputer
+        >>> from emkit.datasets import load_cholesterol
+        >>> X = load_cholesterol().data
+        >>> imputer = EMImputer(add_indicator=True)
+        >>> np.array_equal(imputer.inverse_transform(imputer.fit_transform(X)), X, equal_nan=True)
+        True
         """
         check_is_fitted(self)
         if not self.add_indicator:
@@ -484,6 +510,14 @@ class EMImputer(IncompleteAnalysis, StreamMixin, TransformerMixin, BaseEstimator
         -------
         ndarray of str
             The columns that are kept, then the indicators; an indicator whose name is taken has underscores appended.
+
+        Examples
+        --------
+        >>> from emkit import EMImputer
+        >>> from emkit.datasets import load_cholesterol
+        >>> X = load_cholesterol(as_frame=True).data
+        >>> EMImputer(add_indicator=True).fit(X).get_feature_names_out().tolist()
+        ['Y1', 'Y2', 'Y3', 'missingindicator_Y3']
         """
         check_is_fitted(self)
         known = getattr(self, "feature_names_in_", None)

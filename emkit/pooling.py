@@ -20,7 +20,26 @@ class Pooled(NamedTuple):
     missing_information: Array  # share of the variance that is due to the missing cells
 
     def interval(self, confidence: float = 0.95) -> tuple[Array, Array]:
-        """Lower and upper end of the interval that covers the truth with the given probability."""
+        """Lower and upper end of the interval that covers the truth with the given probability.
+
+        Parameters
+        ----------
+        confidence : float, default=0.95
+            The probability.
+
+        Returns
+        -------
+        low, high : ndarray
+            Of the shape of one estimate.
+
+        Examples
+        --------
+        >>> from emkit import pool
+        >>> pooled = pool([1.0, 1.2, 0.9, 1.1], [0.04, 0.05, 0.04, 0.05], df_complete=20)
+        >>> low, high = pooled.interval()
+        >>> print(f"{low:.2f} to {high:.2f}")
+        0.47 to 1.63
+        """
         half = t.ppf(0.5 + 0.5 * confidence, self.df) * self.standard_error
         return self.estimate - half, self.estimate + half
 

@@ -75,6 +75,15 @@ class MissingPatternDisplay:
         Returns
         -------
         MissingPatternDisplay
+
+        Examples
+        --------
+        >>> from emkit import EMImputer
+        >>> from emkit.datasets import load_airquality
+        >>> from emkit.display import MissingPatternDisplay
+        >>> display = MissingPatternDisplay.from_estimator(EMImputer().fit(load_airquality().data))
+        >>> display.ax_.get_title()
+        'Missing cells'
         """
         check_is_fitted(estimator)
         missing, counts = estimator.missing_patterns_
@@ -91,6 +100,15 @@ class MissingPatternDisplay:
         Returns
         -------
         self
+
+        Examples
+        --------
+        >>> from emkit import EMImputer
+        >>> from emkit.datasets import load_airquality
+        >>> from emkit.display import MissingPatternDisplay
+        >>> display = MissingPatternDisplay.from_estimator(EMImputer().fit(load_airquality().data))
+        >>> display.plot(max_patterns=2).ax_.get_title()
+        'Missing cells: 2 rarer patterns (4.6% of the rows) not shown'
         """
         ax = _axes(ax)
         shown = self.missing[:max_patterns]
@@ -208,6 +226,16 @@ class OverimputationDisplay:
         Returns
         -------
         OverimputationDisplay
+
+        Examples
+        --------
+        >>> from emkit import EMImputer
+        >>> from emkit.datasets import load_airquality
+        >>> from emkit.display import OverimputationDisplay
+        >>> X = load_airquality().data
+        >>> display = OverimputationDisplay.from_estimator(EMImputer().fit(X), X, columns=[1], confidence=0.9)
+        >>> print(f"{display.coverage[1]:.0%} of the values of solar radiation inside their intervals")
+        95% of the values of solar radiation inside their intervals
         """
         check_is_fitted(estimator)
         if not (Interval(float, 0.0, 1.0, open_low=True).allows(confidence) and confidence < 1.0):
@@ -237,6 +265,16 @@ class OverimputationDisplay:
         Returns
         -------
         self
+
+        Examples
+        --------
+        >>> from emkit import EMImputer
+        >>> from emkit.datasets import load_airquality
+        >>> from emkit.display import OverimputationDisplay
+        >>> X = load_airquality().data
+        >>> display = OverimputationDisplay.from_estimator(EMImputer().fit(X), X, columns=[0])
+        >>> display.plot().ax_.get_xlabel()
+        'observed (standard deviations from the mean)'
         """
         ax = _axes(ax)
         half = norm.ppf(0.5 + 0.5 * self.confidence)
