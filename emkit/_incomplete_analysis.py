@@ -243,7 +243,7 @@ class IncompleteAnalysis(EMMixin):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            The rows that the imputer was fitted to.
+            The rows of the fit.
         sample_weight : array-like of shape (n_samples,), optional
             How often each row counts.
 

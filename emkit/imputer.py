@@ -400,10 +400,11 @@ class EMImputer(IncompleteAnalysis, StreamMixin, TransformerMixin, BaseEstimator
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
+            The rows to learn from, and to fill.
         y : None
             Ignored.
         sample_weight : array-like of shape (n_samples,), optional
-            How often each row counts.
+            How often each row counts in the fit.
 
         Returns
         -------

@@ -103,12 +103,12 @@ class MissingPatternDisplay:
 
         Examples
         --------
-        >>> from emkit import EMImputer
-        >>> from emkit.datasets import load_airquality
+        >>> import numpy as np
         >>> from emkit.display import MissingPatternDisplay
-        >>> display = MissingPatternDisplay.from_estimator(EMImputer().fit(load_airquality().data))
-        >>> display.plot(max_patterns=2).ax_.get_title()
-        'Missing cells: 2 rarer patterns (4.6% of the rows) not shown'
+        >>> missing, counts = np.array([[True, False], [False, True]]), np.array([30, 10])
+        >>> display = MissingPatternDisplay(missing, counts, ["height", "age"])
+        >>> display.plot(max_patterns=1).ax_.get_title()
+        'Missing cells: 1 rarer patterns (25.0% of the rows) not shown'
         """
         ax = _axes(ax)
         shown = self.missing[:max_patterns]
@@ -268,11 +268,10 @@ class OverimputationDisplay:
 
         Examples
         --------
-        >>> from emkit import EMImputer
-        >>> from emkit.datasets import load_airquality
+        >>> import numpy as np
         >>> from emkit.display import OverimputationDisplay
-        >>> X = load_airquality().data
-        >>> display = OverimputationDisplay.from_estimator(EMImputer().fit(X), X, columns=[0])
+        >>> observed, predicted = np.array([1.0, 2.0, 3.0]), np.array([1.1, 1.8, 3.2])
+        >>> display = OverimputationDisplay(observed, predicted, np.full(3, 0.2), np.zeros(3, int), ["height"])
         >>> display.plot().ax_.get_xlabel()
         'observed (standard deviations from the mean)'
         """
