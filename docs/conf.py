@@ -1,8 +1,8 @@
 """How the documentation is built. Nothing is downloaded: it builds, and reads well, without a network.
 
-``python -m sphinx -W --keep-going -b html docs docs/_build/html`` builds it. Warnings are errors, and every reference to
-a page, a heading or an object must resolve (``nitpicky``). Addresses outside are not visited: machines without a network
-build this too.
+``sphinx-build -W --keep-going docs docs/_build/html`` builds it, with the emkit that is installed. Warnings are errors,
+and every reference to a page, a heading or an object must resolve (``nitpicky``). Addresses outside are not visited, so
+that machines without a network can build it.
 """
 
 import warnings
@@ -30,7 +30,7 @@ templates_path = ["_templates"]
 nitpicky = True
 
 # API reference: one page for each public class and function
-# ------------------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------------------------
 
 autosummary_generate = True
 autodoc_typehints = "none"  # types are in the docstrings, with their shapes
@@ -39,13 +39,13 @@ numpydoc_show_class_members = False  # the template of a class lists them
 default_role = "py:obj"
 
 # Markdown
-# ------------------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------------------------
 
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence"]
 myst_heading_anchors = 3
 
 # Gallery
-# ------------------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------------------------
 
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
@@ -62,7 +62,7 @@ sphinx_gallery_conf = {
 warnings.filterwarnings("ignore", message="FigureCanvasAgg is non-interactive", category=UserWarning)
 
 # Pages
-# ------------------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------------------------
 
 html_theme = "pydata_sphinx_theme"
 html_title = "emkit"
@@ -96,7 +96,7 @@ def _displayed_formula(translator, node):
 def _skip_member(app, what, name, thing, skip, options):
     """Leave out what scikit-learn says better, and classes of parameters."""
     thing = getattr(thing, "__func__", thing)
-    if isinstance(thing, type) or getattr(thing, "__module__", "").startswith("sklearn."):
+    if isinstance(thing, type) or (getattr(thing, "__module__", None) or "").startswith("sklearn."):
         return True
     return skip
 

@@ -1,4 +1,4 @@
-"""What the docstrings and the README show is what happens."""
+"""What the docstrings, the README and the pages show is what happens."""
 
 import doctest
 import importlib
@@ -8,10 +8,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import test_laws
+from specimens import Specimen
 
 import emkit
+from emkit.finite_mixture import Mixture
 
 README = Path(__file__).parent.parent / "README.md"
+DOCS = README.parent / "docs"
+PAGES = sorted(DOCS.glob("*.md"))
+# Laws that a class which has nothing but what it must is held to.
+LAWS = [
+    test_laws.test_statistics_are_additive,
+    test_laws.test_plain_em_never_lowers_the_objective,
+    test_laws.test_weights_are_repetitions_starts_included,
+    test_laws.test_charts_are_inverse,
+]
 MODULES = ["emkit", *(m.name for m in pkgutil.walk_packages(emkit.__path__, "emkit.") if ".kernels._" not in m.name)]
 
 
@@ -21,22 +33,76 @@ def test_docstring_examples(name):
     assert doctest.testmod(importlib.import_module(name), optionflags=flags).failed == 0
 
 
-def test_readme_code_runs(capsys):
-    code = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    assert code
-    for block in code:
-        exec(compile(block, "README.md", "exec"), {})
-    assert "converged" in capsys.readouterr().out
+def blocks(path):
+    """The Python of a page, each block with the number of its first line."""
+    text = path.read_text(encoding="utf-8")
+    return [(text[: m.start(1)].count("\n"), m[1]) for m in re.finditer(r"```python\n(.*?)```", text, re.DOTALL)]
 
 
-def test_the_law_of_the_guide_works():
-    guide = (README.parent / "docs" / "extend.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+def run(path, line, code, names):
+    exec(compile("\n" * line + code, path.name, "exec"), names)
+
+
+@pytest.mark.parametrize(("line", "code"), blocks(README))
+def test_each_block_of_the_readme_runs_alone(line, code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run(README, line, code, {"__name__": "readme"})
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.stem)
+def test_the_blocks_of_a_page_run_in_turn(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names: dict = {"__name__": page.stem}
+    for line, code in blocks(page):
+        run(page, line, code, names)
+
+
+@pytest.fixture(scope="module")
+def guide():
+    """What the classes of extend.md are called."""
     names: dict = {"__name__": "guide"}
-    exec(compile(code, "extend.md", "exec"), names)
+    for line, code in blocks(DOCS / "extend.md"):
+        run(DOCS / "extend.md", line, code, names)
+    return names
+
+
+def test_the_law_of_the_guide_finds_its_parameters(guide):
     X = np.random.default_rng(0).geometric(np.repeat([0.5, 0.02], 200))[:, None].astype(float)
-    model = emkit.EMHiddenMarkov(2, emission=names["Geometric"](), random_state=0).fit(X)
+    model = emkit.EMHiddenMarkov(2, emission=guide["Geometric"](), random_state=0).fit(X)
     np.testing.assert_allclose(np.sort(model.chances_), [0.02, 0.5], rtol=0.2)
+
+
+def test_the_family_of_the_guide_finds_its_parameters(guide):
+    fishing, errors = guide["fishing"], guide["errors"]
+    assert abs(fishing.inflation_ - 0.3) < 3 * errors.inflation_
+    assert abs(fishing.rate_ - 1.5) < 3 * errors.rate_
+
+
+@pytest.fixture(params=["law in a mixture", "family"])
+def specimen(request, guide, monkeypatch):
+    """A class of extend.md among the specimens."""
+    rng = np.random.default_rng(1)
+    if request.param == "family":
+        model, X = guide["ZeroInflatedPoisson"](), np.where(rng.random(400) < 0.3, 0, rng.poisson(3.0, 400))
+    else:
+        model, X = Mixture(guide["Geometric"](), 2), rng.geometric(np.repeat([0.5, 0.02], 200))
+    made = Specimen(model, X[:, None].astype(float), any_units=False, any_origin=False)
+    monkeypatch.setitem(test_laws.SPECIMENS, "guide", made)
+    return request.param
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_the_classes_of_the_guide_obey_the_laws(law, specimen):
+    law(name="guide")
+    if specimen == "family":  # it has a q_value
+        test_laws.test_the_score_is_the_gradient_of_the_objective("guide")
+
+
+def test_the_page_of_laws_names_tests_that_exist():
+    named = re.findall(r"`(test_\w+)\.py::(test_\w+)`", (DOCS / "laws.md").read_text(encoding="utf-8"))
+    assert named
+    for file, test in named:
+        assert f"def {test}(" in Path(__file__).with_name(f"{file}.py").read_text(encoding="utf-8"), (file, test)
 
 
 def test_everything_public_is_documented_with_an_example():

@@ -50,7 +50,7 @@ class MixedGaussian(Emission):
     covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
         "tied" is one matrix for all parts of all states.
     reg_covar : float, default=1e-6
-        As in `EMGaussianMixture`.
+        As in `emkit.EMGaussianMixture`.
 
     Examples
     --------
