@@ -8,9 +8,13 @@ that machines without a network can build it.
 import warnings
 
 from docutils.nodes import SkipNode
+from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx.util.logging import getLogger
 
 import emkit
+
+logger = getLogger(__name__)
 
 project = "emkit"
 author = "The emkit developers"
@@ -54,16 +58,17 @@ sphinx_gallery_conf = {
     "abort_on_example_error": True,
     "download_all_examples": False,
     "show_memory": False,
+    "within_subsection_order": "FileNameSortKey",
     "reference_url": {"emkit": None},
     "doc_module": ("emkit",),
     "backreferences_dir": "gallery/backreferences",
-    "plot_gallery": True,
 }
 warnings.filterwarnings("ignore", message="FigureCanvasAgg is non-interactive", category=UserWarning)
 
 # Pages
 # ----------------------------------------------------------------------------------------------------------------------
 
+toc_object_entries_show_parents = "hide"
 html_theme = "pydata_sphinx_theme"
 html_title = "emkit"
 html_static_path = ["_static"]
@@ -75,7 +80,7 @@ html_theme_options = {
     "show_prev_next": False,
     "footer_start": ["copyright"],
     "footer_end": ["sphinx-version"],
-    "header_links_before_dropdown": 6,
+    "header_links_before_dropdown": 8,
     "secondary_sidebar_items": ["page-toc"],
 }
 html_sidebars = {"index": []}
@@ -83,13 +88,21 @@ html_sidebars = {"index": []}
 html_math_renderer = "mathml"
 
 
+def _mathml(node, **form):
+    try:
+        return tex2mathml(node.astext(), **form)
+    except MathError as error:
+        logger.warning("%s in the formula %s", error, node.astext(), location=node)
+        return ""
+
+
 def _inline_formula(translator, node):
-    translator.body.append(tex2mathml(node.astext()))
+    translator.body.append(_mathml(node))
     raise SkipNode
 
 
 def _displayed_formula(translator, node):
-    translator.body.append(f'<div class="math">{tex2mathml(node.astext(), as_block=True)}</div>')
+    translator.body.append(f'<div class="formula">{_mathml(node, as_block=True)}</div>')
     raise SkipNode
 
 
