@@ -83,7 +83,7 @@ html_theme_options = {
     "header_links_before_dropdown": 8,
     "secondary_sidebar_items": ["page-toc"],
 }
-html_sidebars = {"index": []}
+html_sidebars = dict.fromkeys(("index", "migrate", "extend", "changes"), [])  # they have no pages below them
 # Formulas are MathML, which browsers draw themselves: nothing has to be fetched from elsewhere.
 html_math_renderer = "mathml"
 
