@@ -104,7 +104,7 @@ def _loader(name: str) -> Loader:
         about=textwrap.fill(table.about, 110),
         shape=(table.n_rows, len(table.features)),
         target="int64, the number of each row's class" if table.classes else "None: these rows have no class",
-        origin=textwrap.fill(_origin(name), 110),
+        origin=textwrap.fill(_origin(name).replace("`", "``"), 110),  # code, as reStructuredText marks it
     )
     return load
 
