@@ -24,7 +24,6 @@ version = release = emkit.__version__
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.doctest",
     "numpydoc",
     "myst_parser",
     "sphinx_gallery.gen_gallery",
@@ -83,7 +82,7 @@ html_theme_options = {
     "header_links_before_dropdown": 8,
     "secondary_sidebar_items": ["page-toc"],
 }
-html_sidebars = dict.fromkeys(("index", "migrate", "extend", "changes"), [])  # they have no pages below them
+html_sidebars = {page: [] for page in ("index", "migrate", "extend", "changes")}  # they have no pages below them
 # Formulas are MathML, which browsers draw themselves: nothing has to be fetched from elsewhere.
 html_math_renderer = "mathml"
 

@@ -141,6 +141,15 @@ class EMMixin(Persistent, CallbackSupportMixin):  # type: ignore[misc]
         ------
         ValueError
             For parameters, cells, weights or starting values that cannot be used; the message names them.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from emkit import EMGaussianMixture
+        >>> X = np.array([[0.0], [1.0], [2.0], [10.0], [11.0], [12.0]])
+        >>> mixture = EMGaussianMixture(2, covariance_type="tied", random_state=0)
+        >>> mixture.fit(X, sample_weight=[1, 1, 1, 3, 3, 3]).weights_
+        array([0.25, 0.75])
         """
         self._fit(X, sample_weight)
         return self
@@ -341,6 +350,18 @@ class EMMixin(Persistent, CallbackSupportMixin):  # type: ignore[misc]
         ----------
         Jamshidian, M. & Jennrich, R. (2000). Standard errors for EM estimation. *JRSS B* 62, 257-270. White, H. (1982).
         Maximum likelihood estimation of misspecified models. *Econometrica* 50, 1-25.
+
+        Examples
+        --------
+        >>> from emkit import EMGaussianMixture, datasets
+        >>> X = datasets.load_faithful().data
+        >>> mixture = EMGaussianMixture(2, random_state=0).fit(X)
+        >>> errors = mixture.standard_errors(X)
+        >>> errors.weights_.round(3)
+        array([0.029, 0.029])
+        >>> low, high = errors.intervals(0.95).weights_
+        >>> low.round(2), high.round(2)
+        (array([0.3 , 0.59]), array([0.41, 0.7 ]))
         """
         return self._errors(X, method, sample_weight, n_resamples, random_state)
 
@@ -368,6 +389,14 @@ class EMMixin(Persistent, CallbackSupportMixin):  # type: ignore[misc]
         -------
         ndarray of shape (n_samples,)
             Natural logarithms of densities, in nats. A density may exceed 1.
+
+        Examples
+        --------
+        >>> from emkit import EMGaussianMixture, datasets
+        >>> X = datasets.load_faithful().data
+        >>> mixture = EMGaussianMixture(2, random_state=0).fit(X)
+        >>> mixture.score_samples([[2.0, 55.0], [9.0, 10.0]]).round(1)  # the second is like no eruption
+        array([  -3.3, -217.9])
         """
         return self._infer(X, "log_density")[0]
 
@@ -385,6 +414,14 @@ class EMMixin(Persistent, CallbackSupportMixin):  # type: ignore[misc]
         Returns
         -------
         float
+
+        Examples
+        --------
+        >>> from emkit import EMGaussianMixture, datasets
+        >>> X = datasets.load_faithful().data
+        >>> mixture = EMGaussianMixture(2, random_state=0).fit(X)
+        >>> round(mixture.score(X), 3)
+        -4.155
         """
         log_density = bring(self.score_samples(X))
         return float(np.average(log_density, weights=check_weight(sample_weight, len(log_density))))
@@ -401,6 +438,13 @@ class EMMixin(Persistent, CallbackSupportMixin):  # type: ignore[misc]
         Returns
         -------
         float
+
+        Examples
+        --------
+        >>> from emkit import EMGaussianMixture, datasets
+        >>> X = datasets.load_faithful().data
+        >>> [round(EMGaussianMixture(k, random_state=0).fit(X).aic(X), 1) for k in (1, 2, 3)]
+        [2589.6, 2282.5, 2262.9]
         """
         return self._criterion(X, sample_weight, lambda rows: 2.0)
 
@@ -419,6 +463,13 @@ class EMMixin(Persistent, CallbackSupportMixin):  # type: ignore[misc]
         Returns
         -------
         float
+
+        Examples
+        --------
+        >>> from emkit import EMGaussianMixture, datasets
+        >>> X = datasets.load_faithful().data
+        >>> [round(EMGaussianMixture(k, random_state=0).fit(X).bic(X), 1) for k in (1, 2, 3)]
+        [2607.6, 2322.2, 2324.2]
         """
         return self._criterion(X, sample_weight, np.log)
 

@@ -196,6 +196,21 @@ class Emission(ABC):
     ones. ``rows`` are ``emkit._blocks.Rows`` unless ``prepare`` makes something else; ``rows.X`` holds the numbers, NaN
     where a cell is missing, which must count for nothing. Fields of the parameters have the components along their
     first axis.
+
+    Examples
+    --------
+    Every law can be used by itself. ``EMHiddenMarkov`` takes it as ``emission``.
+
+    >>> import numpy as np
+    >>> from emkit.emissions import Poisson
+    >>> law = Poisson()
+    >>> rows = law.prepare(law.read([[0], [1], [9], [11]]), None)
+    >>> resp = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+    >>> params = law.maximize(law.summarize(None, rows, resp), None)
+    >>> params.lambdas.ravel()
+    array([ 0.5, 10. ])
+    >>> law.log_prob(params, rows).shape
+    (4, 2)
     """
 
     # Whether the user's rows are numbers before ``read`` has seen them.

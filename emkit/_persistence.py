@@ -140,7 +140,8 @@ class Persistent:
         dictionary : dict
             What ``to_dict`` returned, perhaps by way of JSON.
         classes : iterable of type, default=()
-            Classes of your own that the estimator holds: an `emkit.emissions.Emission` and the NamedTuple of its parameters.
+            Classes of your own that the estimator holds: an `emkit.emissions.Emission` and the NamedTuple of its
+            parameters.
 
         Returns
         -------

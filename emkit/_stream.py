@@ -92,6 +92,17 @@ class StreamMixin(EMMixin):
         ----------
         Cappe, O. & Moulines, E. (2009). On-line expectation-maximization algorithm for latent data models. *JRSS B* 71,
         593-613.
+
+        Examples
+        --------
+        >>> from emkit import EMGaussianMixture, datasets
+        >>> X = datasets.load_faithful().data
+        >>> stream = EMGaussianMixture(2, random_state=0)
+        >>> for batch in (X[:100], X[100:200], X[200:]):
+        ...     stream = stream.partial_fit(batch)
+        >>> stream.means_.round(1)
+        array([[ 2. , 53.9],
+               [ 4.2, 79.5]])
         """
         with one_blas_thread(), self._unless_it_fails():
             check_parameters(self, self._rules)

@@ -313,6 +313,14 @@ class EMGaussianMixture(StreamMixin, ClusterMixin, BaseEstimator):  # type: igno
         Returns
         -------
         ndarray of int, of shape (n_samples,)
+
+        Examples
+        --------
+        >>> from emkit import EMGaussianMixture, datasets
+        >>> X = datasets.load_faithful().data
+        >>> mixture = EMGaussianMixture(2, random_state=0).fit(X)
+        >>> mixture.predict([[2.0, 55.0], [4.5, 80.0]])
+        array([0, 1])
         """
         return self._infer(X, "labels")[0]
 
@@ -326,6 +334,15 @@ class EMGaussianMixture(StreamMixin, ClusterMixin, BaseEstimator):  # type: igno
         Returns
         -------
         ndarray of shape (n_samples, n_components)
+
+        Examples
+        --------
+        >>> from emkit import EMGaussianMixture, datasets
+        >>> X = datasets.load_faithful().data
+        >>> mixture = EMGaussianMixture(2, random_state=0).fit(X)
+        >>> mixture.predict_proba([[2.0, 55.0], [3.1, 70.0]]).round(2)
+        array([[1.  , 0.  ],
+               [0.01, 0.99]])
         """
         return self._infer(X, "responsibilities")[0]
 
@@ -344,6 +361,15 @@ class EMGaussianMixture(StreamMixin, ClusterMixin, BaseEstimator):  # type: igno
             Component by component.
         y : ndarray of int, of shape (n_samples,)
             Component of each row.
+
+        Examples
+        --------
+        >>> from emkit import EMGaussianMixture, datasets
+        >>> X = datasets.load_faithful().data
+        >>> mixture = EMGaussianMixture(2, random_state=0).fit(X)
+        >>> rows, component = mixture.sample(5, random_state=0)
+        >>> rows.shape, component
+        ((5, 2), array([0, 0, 0, 0, 1]))
         """
         check_is_fitted(self)
         check_parameter(f"{type(self).__name__}.sample", "n_samples", n_samples, (Interval(int, 1),))
@@ -373,6 +399,14 @@ class EMGaussianMixture(StreamMixin, ClusterMixin, BaseEstimator):  # type: igno
         ----------
         Biernacki, C., Celeux, G. & Govaert, G. (2000). *IEEE PAMI* 22, 719-725; with the most probable component of
         each row taken for its own, as in R mclust (which reports the negative).
+
+        Examples
+        --------
+        >>> from emkit import EMGaussianMixture, datasets
+        >>> X = datasets.load_faithful().data
+        >>> mixture = EMGaussianMixture(2, random_state=0).fit(X)
+        >>> round(mixture.icl(X) - mixture.bic(X), 2)
+        0.51
         """
         doubt = -np.log(bring(self.predict_proba(X)).max(axis=1))
         weight = check_weight(sample_weight, len(doubt))

@@ -26,7 +26,7 @@ Grid = Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Sequence[Any]]]
 
 @dataclass(frozen=True)
 class Selection:
-    """What `select` found, under the names of scikit-learn's searches.
+    """What `emkit.select` found, under the names of scikit-learn's searches.
 
     Attributes
     ----------

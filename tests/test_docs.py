@@ -39,14 +39,17 @@ def blocks(path):
     return [(text[: m.start(1)].count("\n"), m[1]) for m in re.finditer(r"```python\n(.*?)```", text, re.DOTALL)]
 
 
-def run(path, line, code, names):
+def check_runs(path, line, code, names):
+    """Run a block, as if it stood alone in a file; whatever it fitted has been fitted well."""
     exec(compile("\n" * line + code, path.name, "exec"), names)
+    endings = {name: thing.status_ for name, thing in names.items() if hasattr(thing, "status_")}
+    assert set(endings.values()) <= {"converged", "stopped"}, endings
 
 
 @pytest.mark.parametrize(("line", "code"), blocks(README))
 def test_each_block_of_the_readme_runs_alone(line, code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    run(README, line, code, {"__name__": "readme"})
+    check_runs(README, line, code, {"__name__": "readme"})
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.stem)
@@ -54,7 +57,7 @@ def test_the_blocks_of_a_page_run_in_turn(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names: dict = {"__name__": page.stem}
     for line, code in blocks(page):
-        run(page, line, code, names)
+        check_runs(page, line, code, names)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +65,7 @@ def guide():
     """What the classes of extend.md are called."""
     names: dict = {"__name__": "guide"}
     for line, code in blocks(DOCS / "extend.md"):
-        run(DOCS / "extend.md", line, code, names)
+        check_runs(DOCS / "extend.md", line, code, names)
     return names
 
 
@@ -93,7 +96,8 @@ def specimen(request, guide, monkeypatch):
 
 @pytest.mark.parametrize("law", LAWS)
 def test_the_classes_of_the_guide_obey_the_laws(law, specimen):
-    law(name="guide")
+    law(name="guide")  # asserts
+    assert "guide" in test_laws.SPECIMENS
     if specimen == "family":  # it has a q_value
         test_laws.test_the_score_is_the_gradient_of_the_objective("guide")
 

@@ -67,6 +67,16 @@ class Gaussian(Emission):
     ----------
     reg_covar : float, default=1e-6
         Scatter of one imaginary row per component, relative to the variance of each column.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from emkit import EMHiddenMarkov
+    >>> from emkit.emissions import SHAPES
+    >>> X = np.random.default_rng(0).normal(np.repeat([0.0, 5.0, 0.0], 50))[:, None]
+    >>> law = SHAPES["diag"](reg_covar=1e-3)
+    >>> EMHiddenMarkov(2, emission=law, random_state=0).fit(X).covariances_.shape
+    (2, 1)
     """
 
     reg_covar: float = 1e-6
