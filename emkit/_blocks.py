@@ -8,8 +8,10 @@ one block.
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise
+from operator import add
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,17 +19,15 @@ from numpy.typing import NDArray
 
 from . import kernels
 from ._arrays import bring, is_elsewhere, namespace, send
+from ._sources import PASS_ROWS, Source
 
 Array = NDArray[Any]
-
-# Rows of one block of the passes written in NumPy.
-_PASS_ROWS = 16_384
 
 
 class Rows(NamedTuple):
     """Rows with their weights, and the coordinates ``z = (x - center) / scale`` in which they are modelled."""
 
-    X: Array  # (n, d), the user's array or a view of it
+    X: Any  # (n, d), the user's array or a view of it, or a source
     weight: Array | None  # (n,); None: every row counts once
     center: Array  # (d,)
     scale: Array  # (d,)
@@ -49,7 +49,8 @@ class Rows(NamedTuple):
     def cut(self, rows: slice | Array) -> Rows:
         """Part of the rows."""
         weight = None if self.weight is None else self.weight[rows]
-        return self._replace(X=self.X[rows, ...], weight=weight, scatter=None, patterns=None)
+        X = self.X.outline(rows) if isinstance(self.X, Source) and isinstance(rows, slice) else self.X[rows, ...]
+        return self._replace(X=X, weight=weight, scatter=None, patterns=None)
 
 
 def cuts(n_rows: int, work_per_row: int) -> list[slice]:
@@ -84,10 +85,17 @@ def release(X: Array) -> None:
         pages.madvise(mmap.MADV_DONTNEED, first, length // mmap.PAGESIZE * mmap.PAGESIZE)
 
 
-def has_holes(X: Array) -> bool:
+def fold(X: Any, weight: Array | None, look: Callable[..., Any], join: Callable[[Any, Any], Any]) -> Any:
+    """Look at all rows with their weights; join what was seen in the parts of a source."""
+    return X.fold(look, join, weight) if isinstance(X, Source) else look(X, weight)
+
+
+def has_holes(X: Any) -> bool:
     """Whether any cell is missing."""
-    for begin in range(0, len(X), _PASS_ROWS):
-        rows = X[begin : begin + _PASS_ROWS]
+    if isinstance(X, Source):
+        return bool(np.isnan(X.low).any())
+    for begin in range(0, len(X), PASS_ROWS):
+        rows = X[begin : begin + PASS_ROWS]
         if np.isnan(np.sum(rows, dtype=np.float64)):
             return True
         release(rows)
@@ -96,8 +104,8 @@ def has_holes(X: Array) -> bool:
 
 def pieces(X: Array, weight: Array | None) -> Iterator[tuple[Array, Array | None]]:
     """Float64 copies of consecutive rows, those of weight zero left out, with their weights."""
-    for begin in range(0, len(X), _PASS_ROWS):
-        rows = slice(begin, begin + _PASS_ROWS)
+    for begin in range(0, len(X), PASS_ROWS):
+        rows = slice(begin, begin + PASS_ROWS)
         if weight is None:
             yield X[rows].astype(np.float64), None
         else:
@@ -115,17 +123,37 @@ class Moments(NamedTuple):
     covariance: Array
 
 
-def moments(X: Array, weight: Array | None) -> Moments:
+def moments(X: Any, weight: Array | None) -> Moments:
     """Two passes, the second about the middle of the range and in units of it, so that nothing overflows or cancels."""
     if is_elsewhere(X):
         return Moments(*kernels.devices.moments(X, weight))
-    low, high = np.full(X.shape[1], np.inf), np.full(X.shape[1], -np.inf)
-    for x, _ in pieces(X, weight):
-        low, high = np.minimum(low, x.min(axis=0)), np.maximum(high, x.max(axis=0))
+    known = isinstance(X, Source) and weight is None  # from when it was first read
+    low, high = (X.low, X.high) if known else fold(X, weight, _range, join_ranges)
     middle = 0.5 * low + 0.5 * high
     spread = 0.5 * high - 0.5 * low
     spread[spread <= 4.0 * np.finfo(np.float64).eps * np.abs(middle)] = 0.0
     unit = np.where(spread > 0.0, spread, 1.0)
+    count, first, second = fold(X, weight, partial(_sums, middle, unit, spread), join_sums)
+    first = first / count
+    covariance = second / count - np.outer(first, first)
+    return Moments(middle + unit * first, spread, 0.5 * (covariance + covariance.T))
+
+
+def _range(X: Array, weight: Array | None) -> tuple[Array, Array]:
+    """Smallest and largest number of each column."""
+    low, high = np.full(X.shape[1], np.inf), np.full(X.shape[1], -np.inf)
+    for x, _ in pieces(X, weight):
+        low, high = np.minimum(low, x.min(axis=0)), np.maximum(high, x.max(axis=0))
+    return low, high
+
+
+def join_ranges(one: tuple[Array, Array], other: tuple[Array, Array]) -> tuple[Array, Array]:
+    """Of both together."""
+    return np.minimum(one[0], other[0]), np.maximum(one[1], other[1])
+
+
+def _sums(middle: Array, unit: Array, spread: Array, X: Array, weight: Array | None) -> tuple[float, Array, Array]:
+    """Sum of the weights, of ``z = (x - middle) / unit`` and of ``z z'``."""
     count, first, second = 0.0, np.zeros(len(unit)), np.zeros((len(unit), len(unit)))
     for x, w in pieces(X, weight):
         z = (x - middle) / unit
@@ -134,9 +162,12 @@ def moments(X: Array, weight: Array | None) -> Moments:
         count += len(z) if w is None else float(w.sum())
         first += weighted.sum(axis=0)
         second += weighted.T @ z
-    first /= count
-    covariance = second / count - np.outer(first, first)
-    return Moments(middle + unit * first, spread, 0.5 * (covariance + covariance.T))
+    return count, first, second
+
+
+def join_sums(one: tuple[Any, ...], other: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Of both together."""
+    return tuple(map(add, one, other))
 
 
 def scatter(rows: Rows) -> Array:
@@ -175,8 +206,19 @@ def _brought(rows: Rows, size: int) -> Rows:
     return rows._replace(X=X, weight=None if weight is None else weight[counted])
 
 
+def take(X: Any, rows: Array) -> Array:
+    """A few rows, by their numbers in rising order."""
+    return X.take(rows) if isinstance(X, Source) else X[rows]
+
+
+def held(rows: Rows) -> Rows:
+    """The same rows, read into memory."""
+    X = rows.X
+    return rows._replace(X=take(X, np.arange(len(X)))) if isinstance(X, Source) else rows
+
+
 def _all(rows: Rows) -> tuple[Array, Array]:
-    x = rows.X.astype(np.float64)
+    x = held(rows).X.astype(np.float64)
     if rows.weight is None:
         return x, np.ones(len(x))
     counted = rows.weight > 0.0
@@ -184,22 +226,41 @@ def _all(rows: Rows) -> tuple[Array, Array]:
 
 
 def _smallest_hashes(rows: Rows, size: int) -> tuple[Array, Array]:
-    kept: Array = np.empty((0, rows.X.shape[1]))
-    key: Array = np.empty(0, np.uint64)
-    weight: Array = np.empty(0)
-    bound = np.iinfo(np.uint64).max
-    for x, w in pieces(rows.X, rows.weight):
-        hashes = _hash(x)
-        small = hashes <= bound
-        kept = np.concatenate([kept, x[small]])
-        key = np.concatenate([key, hashes[small]])
-        weight = np.concatenate([weight, np.ones(small.sum()) if w is None else w[small]])
-        key, first, index = np.unique(key, return_index=True, return_inverse=True)
-        kept, weight = kept[first][:size], np.bincount(index, weight)[:size]  # copies of a row become its weight
-        key = key[:size]
-        if len(key) == size:
-            bound = key[-1]
-    return kept, weight
+    kept = fold(rows.X, rows.weight, partial(_find_smallest, size), partial(_smallest, size))
+    return kept.rows, kept.weight
+
+
+class _Kept(NamedTuple):
+    """Distinct rows in the order of their hashes."""
+
+    key: Array
+    rows: Array
+    weight: Array
+
+
+def _find_smallest(size: int, X: Array, weight: Array | None) -> _Kept:
+    kept = _Kept(np.empty(0, np.uint64), np.empty((0, X.shape[1])), np.empty(0))
+    for x, w in pieces(X, weight):
+        key = _hash(x)
+        small = slice(None) if len(kept.key) < size else key <= kept.key[-1]
+        found = _Kept(key[small], x[small], np.ones(len(x))[small] if w is None else w[small])
+        kept = _distinct(size, kept, found)
+    return kept
+
+
+def _smallest(size: int, one: _Kept, other: _Kept) -> _Kept:
+    """Of both together."""
+    if len(one.key) == size:  # the other's larger ones are not wanted
+        near = int(np.searchsorted(other.key, one.key[-1], side="right"))
+        other = _Kept(*(field[:near] for field in other))
+    return _distinct(size, one, other)
+
+
+def _distinct(size: int, one: _Kept, other: _Kept) -> _Kept:
+    """Copies of a row become its weight."""
+    key, rows, weight = map(np.concatenate, zip(one, other, strict=True))
+    key, first, index = np.unique(key, return_index=True, return_inverse=True)
+    return _Kept(key[:size], rows[first][:size], np.bincount(index, weight)[:size])
 
 
 def _hash(x: Array) -> Array:

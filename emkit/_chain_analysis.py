@@ -13,7 +13,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._mixin import EMMixin
 from ._paths import best_paths, draw_paths, quantiles, walk
-from ._sequences import Sequences, arrange
+from ._sequences import Sequences, arrange, sequencewise
+from ._sources import gathered, is_source
 from ._standard_errors import StandardErrors
 from ._validation import SEED, Interval, check_parameter, check_weight, generator
 from .chain import Chain, Runs, stationary
@@ -32,12 +33,13 @@ class ChainAnalysis(EMMixin):
 
     # States -----------------------------------------------------------------------------------------------------------
 
+    @sequencewise
     def predict(self, X: Any, *, groups: Any = None, lengths: Any = None) -> Any:
         """State of each row: by ``algorithm``, the most probable path or the most probable state.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features), or list of such arrays
+        X : array-like of shape (n_samples, n_features), list of such arrays, or source
         groups, lengths : array-like, optional
             As in ``fit``.
 
@@ -51,12 +53,13 @@ class ChainAnalysis(EMMixin):
             return X.restore(self._infer(X, "smoothed")[0].argmax(axis=1))
         return self.decode(X, groups=groups, lengths=lengths)[1]
 
+    @sequencewise
     def predict_proba(self, X: Any, *, groups: Any = None, lengths: Any = None) -> Any:
         """Smoothed probabilities of the states: given all rows of the sequence, past and future.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features), or list of such arrays
+        X : array-like of shape (n_samples, n_features), list of such arrays, or source
         groups, lengths : array-like, optional
             As in ``fit``.
 
@@ -67,12 +70,13 @@ class ChainAnalysis(EMMixin):
         X = arrange(X, groups, lengths)
         return X.restore(self._infer(X, "smoothed")[0])
 
+    @sequencewise
     def filter_proba(self, X: Any, *, groups: Any = None, lengths: Any = None) -> Any:
         """Filtered probabilities of the states: given the rows up to each, as known at the time.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features), or list of such arrays
+        X : array-like of shape (n_samples, n_features), list of such arrays, or source
         groups, lengths : array-like, optional
             As in ``fit``.
 
@@ -243,6 +247,7 @@ class ChainAnalysis(EMMixin):
             )
         return told
 
+    @sequencewise
     def score_samples(self, X: Any, *, groups: Any = None, lengths: Any = None) -> Any:
         """Log-density of each row given the rows of its sequence before it.
 
@@ -250,7 +255,7 @@ class ChainAnalysis(EMMixin):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features), or list of such arrays
+        X : array-like of shape (n_samples, n_features), list of such arrays, or source
         groups, lengths : array-like, optional
             As in ``fit``.
 
@@ -325,6 +330,9 @@ class ChainAnalysis(EMMixin):
 
     def _weighed(self, X: Any, groups: Any, lengths: Any, sample_weight: Any) -> tuple[Array, Array | None]:
         X = arrange(X, groups, lengths)
+        if is_source(X.X):
+            log_density = gathered(self.score_samples(X.X, groups=groups, lengths=lengths))
+            return log_density, check_weight(sample_weight, len(log_density))
         log_density = self._infer(X, "log_density")[0]
         weight = X.weights(check_weight(sample_weight, len(log_density)))
         return log_density, None if weight is None else np.repeat(weight, X.lengths)

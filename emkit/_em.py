@@ -23,6 +23,7 @@ from ._accelerate import Accelerator, Secants
 from ._charts import pack, unpack
 from ._executors import Run, serial
 from ._model import Ascent, Data, Degenerate, Model, Params, Rounding, Stats, add
+from ._sources import Blocks, outlines
 
 Array = NDArray[Any]
 T = TypeVar("T")
@@ -48,7 +49,7 @@ class Step(NamedTuple):
     loglik: float
 
 
-def step(model: Model, blocks: Sequence[Data], params: Params, *, run: Run[Stats] = serial) -> Step:
+def step(model: Model, blocks: Sequence[Data] | Blocks, params: Params, *, run: Run[Stats] = serial) -> Step:
     """Map, add, maximise: one pass over the data."""
     stats = total(run(partial(model.expect, params), blocks))
     loglik = float(stats[0])
@@ -172,7 +173,7 @@ INTERRUPTED, ASKED = "interrupted", "a callback asked to stop"
 
 def climb(
     model: Model,
-    blocks: Sequence[Data],
+    blocks: Sequence[Data] | Blocks,
     params: Params,
     *,
     tol: float,
@@ -187,7 +188,8 @@ def climb(
     Every point is evaluated by the step that leaves it. A proposal of the accelerator that lowers the objective, or has
     no answer, is dropped for the last image; the objective never falls beyond rounding, and the last step is plain EM.
     """
-    least = Rounding(sum(model.rounding(block).objective for block in blocks), model.rounding(blocks[0]).step)
+    noise = [model.rounding(block) for block in outlines(blocks)]
+    least = Rounding(sum(each.objective for each in noise), noise[0].step)
     rounding = _rounding_at(params, model, least)
     at = Progress(params, pack(params, model.charts), accelerate(), Pace(rounding), max(tol, rounding.objective))
     if watch is not None:
@@ -287,7 +289,7 @@ def _check_same(objective: float, recorded: float, rounding: Rounding) -> None:
         )
 
 
-def _try(model: Model, blocks: Sequence[Data], point: Params, run: Run[Stats]) -> Step | str:
+def _try(model: Model, blocks: Sequence[Data] | Blocks, point: Params, run: Run[Stats]) -> Step | str:
     """Take a step, or say why there is none."""
     try:
         # What cannot be computed at a proposal is not worth a warning: it is rejected.

@@ -1,9 +1,12 @@
-"""Where blocks are mapped: in the calling thread or on several threads. Same blocks, same order of summation."""
+"""Where blocks are mapped: in the calling thread, on several threads, or where a source has them (``_sources``).
+
+Same blocks, same order of summation.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
@@ -13,13 +16,15 @@ import joblib
 from joblib.parallel import get_active_backend
 from threadpoolctl import ThreadpoolController
 
+from ._sources import Blocks
+
 T = TypeVar("T")
-Run = Callable[[Callable[[Any], T], Iterable[Any]], Iterator[T]]
+Run = Callable[[Callable[[Any], T], Any], Iterator[T]]
 
 
-def serial(function: Callable[[Any], T], items: Iterable[Any]) -> Iterator[T]:
-    """Map in the calling thread."""
-    return map(function, items)
+def serial(function: Callable[[Any], T], items: Any) -> Iterator[T]:
+    """Map in the calling thread; blocks of a source, where they are."""
+    return items.map(function, None) if isinstance(items, Blocks) else map(function, items)
 
 
 @contextmanager
@@ -29,7 +34,11 @@ def workers(n_workers: int) -> Iterator[Run[Any]]:
         yield serial
         return
     with ThreadPoolExecutor(n_workers) as pool:
-        yield pool.map
+        yield (
+            lambda function, items: (
+                items.map(function, pool) if isinstance(items, Blocks) else pool.map(function, items)
+            )
+        )
 
 
 def _affinity() -> frozenset[int]:

@@ -23,13 +23,14 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from ._accelerate import ACCELERATORS
-from ._arrays import bring, is_elsewhere, send
+from ._arrays import is_elsewhere, send
 from ._compat import CallbackSupportMixin, with_callbacks
 from ._em import ASKED
 from ._executors import count_workers, one_blas_thread, workers
 from ._model import Ascent, Data, Model, Params
 from ._persistence import Persistent
 from ._search import FitFailedError, Search, search
+from ._sources import Source, blockwise, gathered, is_source, opened, read
 from ._standard_errors import StandardErrors, standard_errors
 from ._validation import (
     FLAG,
@@ -104,6 +105,31 @@ class EMMixin(Persistent, CallbackSupportMixin):  # type: ignore[misc]
         """Turn what the user hands in into rows of floats; with ``reset`` also learn their number and names."""
         return check_rows(self, X, reset=reset)
 
+    def _check_block(self, X: Any, *, reset: bool) -> Any:
+        """Turn a block of a source into rows of floats; with ``reset`` also learn the number and names of columns."""
+        return self._check_rows(X, reset=reset)
+
+    def _check_source(self, X: Source, *, reset: bool) -> Source:
+        """Look at all blocks together, after each has been checked."""
+        return X
+
+    def _read(self, X: Any, *, reset: bool) -> Any:
+        """Check what the user hands in: an array as a whole, a source block by block."""
+        X = opened(X)
+        if not is_source(X):
+            return self._check_rows(X, reset=reset)
+        return self._check_source(read(X, partial(self._check_next, reset)), reset=reset)
+
+    def _check_next(self, reset: bool, X: Any, first: bool) -> Any:
+        return self._check_block(X, reset=reset and first)
+
+    def _form(self, method: str) -> tuple[tuple[int, ...], Any]:
+        """Shape, but for the number of rows, and type of what a method says of rows."""
+        if method.endswith("proba"):
+            model: Any = self._fitted_model()
+            return (model.k,), np.float64
+        return (), np.int64 if method == "predict" else np.float64
+
     def _check_start(self, X: Any, weight: Array | None) -> None:
         """Refuse starting values that do not fit the data, and data too few for the model."""
 
@@ -126,8 +152,10 @@ class EMMixin(Persistent, CallbackSupportMixin):  # type: ignore[misc]
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows of numbers, float32 or float64; neither copied nor changed.
+        X : array-like of shape (n_samples, n_features), or source
+            Rows of numbers, float32 or float64; neither copied nor changed. A source is read block by block, in every
+            pass: any iterable of blocks that can be begun anew, or a function that gives one; the path of a .npy, zarr
+            or Parquet file; a zarr array, a dataset of pyarrow; a dask array or dataframe.
         y : None
             Ignored; present for the sake of pipelines.
         sample_weight : array-like of shape (n_samples,), optional
@@ -141,6 +169,9 @@ class EMMixin(Persistent, CallbackSupportMixin):  # type: ignore[misc]
         ------
         ValueError
             For parameters, cells, weights or starting values that cannot be used; the message names them.
+        TimeoutError
+            If a cluster of dask has no workers, or does not answer in the time that ``emkit.timeout`` of dask's
+            configuration allows.
 
         Examples
         --------
@@ -177,12 +208,12 @@ class EMMixin(Persistent, CallbackSupportMixin):  # type: ignore[misc]
         """Fit; return the checked rows and what the model made of them."""
         check_parameters(self, self._rules)
         warm = self.warm_start and hasattr(self, "status_")
-        if warm and np.shape(X)[1:] not in ((), (self.n_features_in_,)):
+        if warm and not is_source(X) and np.shape(X)[1:] not in ((), (self.n_features_in_,)):
             raise ValueError(
                 f"X has {np.shape(X)[1]} features, but warm_start=True continues a fit with {self.n_features_in_}; "
                 "set warm_start=False"
             )
-        X = self._check_rows(X, reset=True)
+        X = self._read(X, reset=True)
         weight = check_weight(sample_weight, _num_samples(X))
         self._check_start(X, weight)
         model = self._model()
@@ -373,17 +404,20 @@ class EMMixin(Persistent, CallbackSupportMixin):  # type: ignore[misc]
             ("random_state", random_state, SEED),
         ):
             check_parameter("standard_errors", name, value, allowed)
-        X = self._check_rows(X, reset=False)
+        X = self._read(X, reset=False)
+        if isinstance(getattr(X, "X", X), Source) and method != "information":
+            raise ValueError(f"method={method!r} needs the rows in memory; of a source, method='information' is known")
         rng = generator(random_state)
         with one_blas_thread():
             return standard_errors(self, X, check_weight(sample_weight, _num_samples(X)), method, n_resamples, rng)
 
-    def score_samples(self, X: Any) -> Array:
+    @blockwise
+    def score_samples(self, X: Any) -> Any:
         """Log-density of each row.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like of shape (n_samples, n_features), or source
 
         Returns
         -------
@@ -423,7 +457,7 @@ class EMMixin(Persistent, CallbackSupportMixin):  # type: ignore[misc]
         >>> round(mixture.score(X), 3)
         -4.155
         """
-        log_density = bring(self.score_samples(X))
+        log_density = gathered(self.score_samples(X))
         return float(np.average(log_density, weights=check_weight(sample_weight, len(log_density))))
 
     def aic(self, X: Any, sample_weight: Any = None) -> float:
@@ -474,7 +508,7 @@ class EMMixin(Persistent, CallbackSupportMixin):  # type: ignore[misc]
         return self._criterion(X, sample_weight, np.log)
 
     def _criterion(self, X: Any, sample_weight: Any, price: Callable[[float], float]) -> float:
-        log_density = bring(self.score_samples(X))
+        log_density = gathered(self.score_samples(X))
         return self._information(price, log_density, check_weight(sample_weight, len(log_density)))
 
     def _information(self, price: Callable[[float], float], log_density: Array, weight: Array | None) -> float:

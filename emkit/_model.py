@@ -26,6 +26,7 @@ from scipy.optimize import linear_sum_assignment
 
 from ._blocks import Rows
 from ._charts import Chart, Real
+from ._sources import Blocks
 
 Array = NDArray[Any]
 Tree = TypeVar("Tree")
@@ -83,7 +84,7 @@ class Model(ABC):
         """Do once whatever does not depend on the parameters: units, centring, counts, patterns."""
 
     @abstractmethod
-    def split(self, data: Data) -> list[Data]:
+    def split(self, data: Data) -> list[Data] | Blocks:
         """Cut the data along the independent unit; the cuts depend on the data alone."""
 
     @abstractmethod

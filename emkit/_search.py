@@ -20,6 +20,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from ._em import INTERRUPTED, climb
 from ._executors import one_blas_thread, workers
 from ._model import Ascent, Data, Degenerate, Model, Params
+from ._sources import Blocks
 
 # The race: how many start; at each rung, how many steps they take and how many places there are in the next.
 # The steps of the last are enough to show to which optimum of the sketch a finalist leads.
@@ -126,7 +127,7 @@ def _reseed(
 
 def _compete(
     model: Model,
-    blocks: Sequence[Data],
+    blocks: Sequence[Data] | Blocks,
     sketch: Data,
     starts: dict[int, Params],
     repeated: set[int],
@@ -155,7 +156,7 @@ def _compete(
 
 def _race(
     model: Model,
-    blocks: Sequence[Data],
+    blocks: Sequence[Data] | Blocks,
     starts: dict[int, Params],
     rungs: Sequence[tuple[int, int]],
     repeated: set[int],
@@ -198,7 +199,7 @@ def _race(
 def _move(
     model: Model,
     sketch: Data,
-    blocks: Sequence[Data],
+    blocks: Sequence[Data] | Blocks,
     best: Ascent,
     is_lone: bool,
     n_workers: int,
@@ -247,7 +248,7 @@ def _from_each(
     starts: dict[int, Params],
     move: Callable[..., Ascent],
     model: Model,
-    blocks: Sequence[Data],
+    blocks: Sequence[Data] | Blocks,
     n_workers: int,
     **how: Any,
 ) -> dict[int, Ascent | Exception]:
@@ -265,7 +266,9 @@ def _from_each(
                 return outcomes
     rest = [index for index in starts if index not in outcomes]
     if rest:
-        parallel = Parallel(n_jobs=n_workers, prefer="threads")
+        # Blocks of a source go to their own workers.
+        here = "sharedmem" if isinstance(blocks, Blocks) else None
+        parallel = Parallel(n_jobs=n_workers, prefer="threads", require=here)
         try:
             found = parallel(
                 delayed(_attempt)(move, model, blocks, starts[index], number=index, **how) for index in rest

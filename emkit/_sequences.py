@@ -6,11 +6,16 @@ A user says so in one of three ways: ``groups`` (an identifier for each row), ``
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial, wraps
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
+
+from ._sources import Source, each, is_open, is_source, opened
 
 Array = NDArray[Any]
 
@@ -36,6 +41,16 @@ class Sequences:
     def hold(self, X: Any) -> Sequences:
         """Give the same sequences with other rows."""
         return replace(self, X=X)
+
+    def resolve(self, X: Source, *, are_blocks: bool) -> Sequences:
+        """Give the sequences of a source that has been read; ``are_blocks``: each of its blocks is one."""
+        lengths, names = self.lengths, self.names
+        if not len(lengths):
+            lengths = X.n_each if are_blocks else np.array([len(X)])
+            names = np.arange(len(lengths))
+        if lengths.sum() != len(X):
+            raise ValueError(f"lengths or groups tell of {lengths.sum()} rows, but X has {len(X)}")
+        return replace(self, X=X.regroup(np.cumsum(lengths)), lengths=lengths, names=names)
 
     def restore(self, values: Array) -> Any:
         """Give one value for each row in the form the user gave the rows: in their order, or as a list."""
@@ -87,6 +102,9 @@ def arrange(X: Any, groups: Any, lengths: Any) -> Sequences:
     """Sequences from an array, with ``groups``, ``lengths`` or neither, or from a list of arrays."""
     if groups is not None and lengths is not None:
         raise ValueError("groups and lengths both say where sequences begin; give one of them")
+    X = opened(X)
+    if not _is_list(X) and is_source(X):
+        return _from_source(X, groups, lengths)
     if _is_list(X):
         if groups is not None or lengths is not None:
             raise ValueError(
@@ -98,11 +116,59 @@ def arrange(X: Any, groups: Any, lengths: Any) -> Sequences:
     if len(X.shape) == 3:
         raise ValueError(f"X has three dimensions, {X.shape}: give sequences as a list of arrays, list(X)")
     if lengths is not None:
-        return _from_lengths(X, lengths)
+        return _from_lengths(X, lengths, np.shape(X)[0])
     if groups is not None:
         return _from_groups(X, groups)
     n = X.shape[0] if len(X.shape) else 0
     return Sequences(X, np.array([n]), np.array([0]))
+
+
+def _from_source(X: Any, groups: Any, lengths: Any) -> Sequences:
+    """Lengths of sequences are empty where only reading will tell them."""
+    if lengths is not None:
+        return _from_lengths(X, lengths, None)
+    if groups is None:
+        return Sequences(X, np.empty(0, np.int64), np.empty(0, np.int64))
+    groups = np.asarray(groups)
+    told = _from_groups(groups, groups)
+    if told.order is not None:
+        row = int(np.flatnonzero(np.diff(told.order, prepend=-1) != 1)[0])
+        raise ValueError(
+            f"the rows of group {groups[told.order[row]]} are not together, and a source is read in its own order: "
+            "sort it by group"
+        )
+    return told.hold(X)
+
+
+def sequencewise(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a method of an estimator, which says something of each row, take sources: it says so block by block."""
+
+    @wraps(method)
+    def of_blocks(self: Any, X: Any, *, groups: Any = None, lengths: Any = None) -> Any:
+        X = opened(X)
+        if _is_list(X) or not is_source(X):
+            return method(self, X, groups=groups, lengths=lengths)
+        check_is_fitted(self)
+        if groups is None and lengths is None and is_open(X):
+            return each(partial(method, self), X)
+        if not self.emission_.numeric:
+            raise ValueError("symbols of a source are read sequence by sequence: give an iterable of sequences")
+        model, checked = self._fitted_model(), self._check_rows(arrange(X, groups, lengths), reset=False)
+        blocks = model.split(model.frame(self._recall(), checked))
+        return checked.X.told(blocks, _Asked(method.__name__, self), *self._form(method.__name__))
+
+    return of_blocks
+
+
+class _Asked:
+    """A method, asked of a block of whole sequences."""
+
+    def __init__(self, name: str, estimator: Any) -> None:
+        self._name, self._estimator = name, estimator
+
+    def __call__(self, block: Any) -> Array:
+        told: Array = getattr(self._estimator, self._name)(block.rows.X, lengths=block.lengths)
+        return told
 
 
 def _is_list(X: Any) -> bool:
@@ -135,7 +201,7 @@ def _from_list(tables: Any) -> Sequences:
     return Sequences(np.concatenate([np.asarray(table) for table in tables]), lengths, names, is_list=True)
 
 
-def _from_lengths(X: Any, lengths: Any) -> Sequences:
+def _from_lengths(X: Any, lengths: Any, n: int | None) -> Sequences:
     given = np.asarray(lengths)
     if given.ndim != 1 or not len(given) or given.dtype.kind not in "iu":
         raise ValueError(
@@ -145,8 +211,7 @@ def _from_lengths(X: Any, lengths: Any) -> Sequences:
     wrong = np.flatnonzero(given < 1)
     if len(wrong):
         raise ValueError(f"lengths[{wrong[0]}] is {given[wrong[0]]}; a sequence has at least one row")
-    n = np.shape(X)[0]
-    if given.sum() != n:
+    if n is not None and given.sum() != n:
         raise ValueError(
             f"lengths sum to {given.sum()}, but X has {n} rows. Cross-validation cuts X but not lengths: there, give "
             "groups, the identifier of its sequence for each row"

@@ -26,6 +26,7 @@ from ._em import climb, total
 from ._executors import Run, count_workers, workers
 from ._model import Data, Degenerate, Model, Params, Stats, add
 from ._sequences import Sequences
+from ._sources import Blocks
 from .exceptions import DataWarning
 
 Array = NDArray[Any]
@@ -85,7 +86,7 @@ class Neighbourhood:
     Jamshidian, M. & Jennrich, R. (2000). Standard errors for EM estimation. *JRSS B* 62, 257-270.
     """
 
-    def __init__(self, model: Model, blocks: Sequence[Data], params: Params, run: Run[Stats]) -> None:
+    def __init__(self, model: Model, blocks: Sequence[Data] | Blocks, params: Params, run: Run[Stats]) -> None:
         self._model, self._blocks, self._run = model, blocks, run
         self._params, self._x = params, pack(params, model.charts)
         self._free = np.flatnonzero(~on_boundary(params, model.charts))

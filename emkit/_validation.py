@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_array, validate_data
 from . import kernels
 from ._arrays import bring, is_elsewhere, namespace
 from ._blocks import release
+from ._sources import is_source
 from .exceptions import DataWarning, InvalidParameterError
 
 Array = NDArray[Any]
@@ -229,6 +230,11 @@ def _not_a_number(name: str, dtype: Any) -> str:
 
 def _refuse_kinds(X: Any) -> None:
     """Refuse what an array conversion would silently read as something else."""
+    if is_source(X):
+        raise ValueError(
+            f"X is a {type(X).__name__}, which fit and methods that answer row by row read in blocks; hand its "
+            "blocks to other methods one by one"
+        )
     if np.ma.isMaskedArray(X) and np.ma.is_masked(X):
         row, column = (int(i[0]) for i in np.nonzero(np.ma.getmaskarray(np.atleast_2d(X))))
         raise ValueError(

@@ -25,11 +25,12 @@ from numpy.typing import NDArray
 from scipy.special import xlogy
 
 from . import kernels
-from ._blocks import _hash
+from ._blocks import _hash, held, take
 from ._charts import Implied, Simplex
 from ._model import Charts, Degenerate, Emission, Model, Rounding, match
 from ._moves import swaps
 from ._sequences import Sequences
+from ._sources import Blocks, Source
 from ._starts import greedy_seeds, partition, random_seeds, soften, whiten
 
 Array = NDArray[Any]
@@ -140,16 +141,40 @@ class MarkovChain(Model):
         """Leave out sequences of weight zero; find the units of the rows."""
         weight, names, lengths, values = X.weights(sample_weight), X.names, X.lengths, X.X
         if weight is not None and not weight.all():
+            if isinstance(values, Source):
+                raise ValueError(
+                    f"sample_weight is 0 for sequence {names[np.argmin(weight)]}: leave the sequence out of the source"
+                )
             kept = weight > 0.0
             values = values[np.repeat(kept, lengths)]
             weight, names, lengths = weight[kept], names[kept], lengths[kept]
         row_weight = None if weight is None else np.repeat(weight, lengths)
         return Runs(self.law.prepare(values, row_weight), lengths, weight, names)
 
-    def split(self, data: Runs) -> list[Runs]:
+    def split(self, data: Runs) -> list[Runs] | Blocks:
         """Cut between sequences; one sequence that is a block by itself may use the threads."""
+        if isinstance(data.rows.X, Source):
+            return self._read(data, data.rows.X)
         blocks = self._cut(data)
         return [blocks[0]._replace(n_threads=self.n_threads)] if len(blocks) == 1 else blocks
+
+    def _read(self, data: Runs, X: Source) -> Blocks:
+        """Blocks of whole sequences of a source."""
+        ends = np.cumsum(data.lengths)
+        last = ends[self._edges(data)[1:] - 1]
+        cuts = X.cuts([slice(int(a), int(b)) for a, b in pairwise([0, *last])])
+        edges = [0, *(np.searchsorted(ends, [cut.stop for cut in cuts]) + 1)]
+        outlines = []
+        for cut, (a, b) in zip(cuts, pairwise(edges), strict=True):
+            weight = None if data.weight is None else data.weight[a:b]
+            outlines.append(Runs(data.rows.cut(cut), data.lengths[a:b], weight, data.names[a:b]))
+        if len(outlines) == 1:
+            outlines[0] = outlines[0]._replace(n_threads=self.n_threads)
+        return X.blocks(cuts, outlines, self._hold)
+
+    def _hold(self, outline: Runs, X: Array) -> Runs:
+        """Block of a source, now that its rows are there."""
+        return outline._replace(rows=self.law.block(outline.rows._replace(X=X), slice(None)))
 
     def block(self, data: Runs, cut: slice) -> Runs:
         """Some sequences."""
@@ -159,29 +184,33 @@ class MarkovChain(Model):
         return Runs(self.law.block(data.rows, rows), data.lengths[cut], weight, data.names[cut])
 
     def _cut(self, data: Runs) -> list[Runs]:
-        """Blocks of whole sequences with about equally many rows."""
+        return [self.block(data, slice(a, b)) for a, b in pairwise(self._edges(data))]
+
+    def _edges(self, data: Runs) -> Array:
+        """First sequences of blocks with about equally many rows, and the number of all."""
         ends = np.cumsum(data.lengths)
         n_blocks = -(-int(ends[-1]) * self.k // _BLOCK)
         marks = np.arange(1, n_blocks) * (ends[-1] / n_blocks)
-        edges = np.unique(np.concatenate([[0], np.searchsorted(ends, marks) + 1, [len(ends)]]))
-        return [self.block(data, slice(a, b)) for a, b in pairwise(edges)]
+        return np.unique(np.concatenate([[0], np.searchsorted(ends, marks) + 1, [len(ends)]]))
 
     def sketch(self, data: Runs) -> Runs:
         """Stretches of the sequences, chosen by their values, so that a copy of a sequence is chosen with it."""
         if data.n_rows <= _START_ROWS:
-            return data
+            return data._replace(rows=held(data.rows))
         n_stretches = -(-data.lengths // _STRETCH)
         number = np.repeat(np.arange(len(data.lengths)), n_stretches)
         within = np.arange(len(number)) - np.repeat(np.cumsum(n_stretches) - n_stretches, n_stretches)
         first = (np.cumsum(data.lengths) - data.lengths)[number] + within * _STRETCH
         lengths = np.minimum(_STRETCH, data.lengths[number] - within * _STRETCH)
-        _, unique, copies = np.unique(_hash(np.nan_to_num(data.rows.X[first].astype(np.float64))), True, True)
+        X = data.rows.X
+        _, unique, copies = np.unique(_hash(np.nan_to_num(take(X, first).astype(np.float64))), True, True)
         kept = np.sort(unique[: 1 + int(np.searchsorted(np.cumsum(lengths[unique]), _START_ROWS))])
         weight = np.ones(len(number)) if data.weight is None else data.weight[number]
         weight = np.bincount(copies, weight)[copies[kept]]
         lengths = lengths[kept]
         rows = np.repeat(first[kept] - (np.cumsum(lengths) - lengths), lengths) + np.arange(lengths.sum())
-        picked = self.law.block(data.rows._replace(weight=None), rows)._replace(weight=np.repeat(weight, lengths))
+        few = data.rows._replace(X=take(X, rows), weight=None)
+        picked = self.law.block(few, slice(None))._replace(weight=np.repeat(weight, lengths))
         return Runs(picked, lengths, weight, data.names[number[kept]])
 
     def expect(self, params: Chain, data: Runs) -> ChainTotals:
@@ -381,6 +410,11 @@ class MarkovChain(Model):
 
     def portions(self, data: Runs, out: Told) -> list[tuple[Runs, Told]]:
         """Cut between sequences."""
+        if isinstance(data.rows.X, Source):
+            raise ValueError(
+                "of a source, fit, predict, predict_proba, score_samples, score, aic and bic can be asked; hand its "
+                "sequences to other methods one by one"
+            )
         portions, row, number = [], 0, 0
         for block in self._cut(data):
             rows, sequences = slice(row, row + block.n_rows), slice(number, number + len(block.lengths))

@@ -16,6 +16,7 @@ from ._blocks import Rows, cuts, release, sample
 from ._charts import Simplex
 from ._model import Charts, Emission, Model, Rounding, match
 from ._moves import swaps
+from ._sources import Blocks, Source
 from ._starts import greedy_seeds, partition, random_seeds, soften, whiten
 from .emissions.gaussian import Gaussian
 
@@ -120,9 +121,17 @@ class Mixture(Model):
             return [slice(None)]
         return cuts(data.X.shape[0], data.X.shape[1] * self.k)
 
-    def split(self, data: Rows) -> list[Rows]:
+    def split(self, data: Rows) -> list[Rows] | Blocks:
         """Cut between rows."""
+        if isinstance(data.X, Source):
+            cuts = data.X.cuts(self._cuts(data))
+            return data.X.blocks(cuts, [data.cut(cut) for cut in cuts], self._hold)
         return [self.law.block(data, cut) for cut in self._cuts(data)]
+
+    def _hold(self, outline: Rows, X: Array) -> Rows:
+        """Block of a source, now that its rows are there."""
+        block: Rows = self.law.block(outline._replace(X=X), slice(None))
+        return block
 
     def sketch(self, data: Rows) -> Rows:
         """Rows to start from."""
@@ -251,6 +260,15 @@ class Mixture(Model):
     def n_parameters(self, params: Parts) -> int:
         """Free parameters: weights, and the law's."""
         return self.k - 1 + self.law.n_parameters(params.law)
+
+
+def count_labels(model: Mixture, params: Parts, X: Array, weight: None) -> Array:
+    """How many rows prefer each component; parameters in the user's units."""
+    frame = model.frame(params, X)
+    out = model.outputs(frame, ("labels",))
+    model.infer(model.standardize(params, frame), frame, out)
+    assert out.labels is not None
+    return np.bincount(out.labels, minlength=model.k)
 
 
 def _log(weights: Array) -> Array:

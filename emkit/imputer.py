@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from . import kernels
+from ._blocks import fold, join_sums
 from ._executors import one_blas_thread
 from ._incomplete_analysis import IncompleteAnalysis
 from ._mixin import EMMixin
 from ._model import Model
-from ._patterns import Incomplete, Patterns, group
+from ._patterns import Incomplete, Patterns, group, observed, observed_range
 from ._search import Search
+from ._sources import Source, blockwise, is_source, opened
 from ._stream import StreamMixin
 from ._uncertainty import slowest_rate
 from ._validation import FLAG, NOTHING, ArrayLike, Instance, Interval, Options, Rules, check_holes, generator
@@ -213,26 +214,38 @@ class EMImputer(IncompleteAnalysis, StreamMixin, TransformerMixin, BaseEstimator
 
     def _check_rows(self, X: Any, *, reset: bool) -> Array:
         """Check cells, then leave out the columns that fit left out."""
-        X = check_holes(self, X, self.missing_values, reset=reset)
+        X = self._check_block(X, reset=reset)
         if reset:
-            low, high = kernels.range_missing(X)
-            seen = low <= high
-            if not seen.any():
-                raise ValueError("every cell of X is missing: there is nothing to learn from")
-            if not (low < high).any():  # only then can there be so few
-                n_seen = np.count_nonzero(~np.isnan(X).all(axis=1))
-                if n_seen < 2:
-                    raise ValueError(
-                        f"n_samples = {len(X)}, of which {n_seen} have an observed cell; at least 2 rows are needed "
-                        "for a covariance"
-                    )
-            self._check_range(low, high)
-            self._check_matrices(X.shape[1])
-            if not seen.all():
-                what = "filled with 0" if self.keep_empty_features else "dropped; keep_empty_features=True keeps them"
-                self._warn(f"columns without any observed value are {what}: {self._named(np.flatnonzero(~seen))}")
-            self._kept = np.arange(len(seen)) if self.keep_empty_features else np.flatnonzero(seen)
+            self._learn_columns(X)
         return X if len(self._kept) == X.shape[1] else np.asarray(X[:, self._kept])
+
+    def _check_block(self, X: Any, *, reset: bool) -> Array:
+        return check_holes(self, X, self.missing_values, reset=reset)
+
+    def _check_source(self, X: Source, *, reset: bool) -> Source:
+        if reset:
+            self._learn_columns(X)
+        return X if len(self._kept) == X.shape[1] else X.keep(self._kept)
+
+    def _learn_columns(self, X: Any) -> None:
+        """Find the columns to keep."""
+        low, high = observed_range(X)
+        seen = low <= high
+        if not seen.any():
+            raise ValueError("every cell of X is missing: there is nothing to learn from")
+        if not (low < high).any():  # only then can there be so few
+            n_seen = fold(X, None, observed, join_sums)[1]
+            if n_seen < 2:
+                raise ValueError(
+                    f"n_samples = {len(X)}, of which {n_seen} have an observed cell; at least 2 rows are needed "
+                    "for a covariance"
+                )
+        self._check_range(low, high)
+        self._check_matrices(X.shape[1])
+        if not seen.all():
+            what = "filled with 0" if self.keep_empty_features else "dropped; keep_empty_features=True keeps them"
+            self._warn(f"columns without any observed value are {what}: {self._named(np.flatnonzero(~seen))}")
+        self._kept = np.arange(len(seen)) if self.keep_empty_features else np.flatnonzero(seen)
 
     def _check_range(self, low: Array, high: Array) -> None:
         """Squares of values and of their differences must be numbers."""
@@ -282,10 +295,10 @@ class EMImputer(IncompleteAnalysis, StreamMixin, TransformerMixin, BaseEstimator
 
     def _check_start(self, X: Array, weight: Array | None) -> None:
         if weight is not None:
-            seen = ~np.isnan(X[weight > 0.0])
-            if np.count_nonzero(seen.any(axis=1)) < 2:
+            n_cells, n_seen = fold(X, weight, observed, join_sums)
+            if n_seen < 2:
                 raise ValueError("fewer than 2 rows with an observed cell have a positive sample_weight")
-            lost = np.flatnonzero(~seen.any(axis=0) & ~np.isnan(X).all(axis=0))
+            lost = np.flatnonzero((n_cells == 0) & (fold(X, None, observed, join_sums)[0] > 0))
             if len(lost):
                 raise ValueError(
                     f"column {self._named(self._kept[lost[:1]])} was only observed in rows whose sample_weight is 0, "
@@ -308,7 +321,8 @@ class EMImputer(IncompleteAnalysis, StreamMixin, TransformerMixin, BaseEstimator
         patterns = data.patterns
         if len(data.columns) < X.shape[1]:
             patterns = None
-            fixed = np.setdiff1d(np.flatnonzero(~np.isnan(X).all(axis=0)), data.columns)
+            n_cells, _ = fold(X, None, observed, join_sums)
+            fixed = np.setdiff1d(np.flatnonzero(n_cells), data.columns)
             if len(fixed):
                 self._warn(f"columns that do not vary are filled with their value: {self._named(self._kept[fixed])}")
         reason = unidentified(data, self._used.varied) if self.prior is None and self.converged_ else None
@@ -318,9 +332,14 @@ class EMImputer(IncompleteAnalysis, StreamMixin, TransformerMixin, BaseEstimator
                 "prior='ridge' makes it unique"
             )
         self.missing_patterns_ = MissingPatterns(missing, data.counts[counts])
-        patterns = group(X) if patterns is None else patterns
-        self.indicator_features_ = np.flatnonzero(patterns.missing.any(axis=0))
-        self._flag(patterns)
+        if isinstance(X, Source):
+            n_cells, n_seen = X.fold(observed, join_sums, None)
+            self.indicator_features_ = np.flatnonzero(n_cells < len(X))
+            self._say_empty(len(X) - n_seen, "")
+        else:
+            patterns = group(X) if patterns is None else patterns
+            self.indicator_features_ = np.flatnonzero(patterns.missing.any(axis=0))
+            self._flag(patterns)
         if not data.missing.any():
             self.worst_missing_information_ = 0.0
         elif self.n_iter_ == 1 and self.converged_:
@@ -360,9 +379,13 @@ class EMImputer(IncompleteAnalysis, StreamMixin, TransformerMixin, BaseEstimator
     def _flag(self, patterns: Patterns) -> None:
         empty = patterns.empty_rows()
         if len(empty):
+            self._say_empty(len(empty), f" (the first is row {empty[0]})")
+
+    def _say_empty(self, n_rows: int, where: str) -> None:
+        if n_rows:
             self._warn(
-                f"{len(empty)} rows have no observed cell (the first is row {empty[0]}): they are filled with the "
-                "means and say nothing; drop them unless rows must stay aligned"
+                f"{n_rows} rows have no observed cell{where}: they are filled with the means and say nothing; drop "
+                "them unless rows must stay aligned"
             )
 
     # Imputing ---------------------------------------------------------------------------------------------------------
@@ -372,7 +395,7 @@ class EMImputer(IncompleteAnalysis, StreamMixin, TransformerMixin, BaseEstimator
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like of shape (n_samples, n_features), or source
             Columns that were complete in ``fit`` may have holes here.
 
         Returns
@@ -389,6 +412,16 @@ class EMImputer(IncompleteAnalysis, StreamMixin, TransformerMixin, BaseEstimator
         (array([  nan, 194. ,   8.6,  69. ,   5. ,  10. ]), array([ 34.2, 194. ,   8.6,  69. ,   5. ,  10. ]))
         """
         check_is_fitted(self)
+        X = opened(X)
+        if self.sample_posterior and is_source(X):
+            raise ValueError(
+                "sample_posterior=True would draw the same noise for every block of a source; transform block by "
+                "block, with another random_state each time"
+            )
+        return self._transform(X)
+
+    @blockwise
+    def _transform(self, X: Any) -> Any:
         X = self._check_rows(X, reset=False)
         patterns = group(X)
         self._flag(patterns)
@@ -418,6 +451,9 @@ class EMImputer(IncompleteAnalysis, StreamMixin, TransformerMixin, BaseEstimator
         >>> EMImputer(min_value=0.0).fit_transform(X)[4].round(1)
         array([  0. , 151.9,  14.3,  56. ,   5. ,   5. ])
         """
+        X = opened(X)
+        if is_source(X):
+            return self.fit(X, sample_weight=sample_weight).transform(X)
         with one_blas_thread(), self._unless_it_fails():
             X, data = self._estimate(X, sample_weight)
             return self._finish(X, data.patterns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -9,10 +10,13 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClusterMixin, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import validate_data
 
+from ._blocks import fold, join_sums
 from ._chain_analysis import ChainAnalysis
 from ._executors import count_workers
 from ._mixin import EMMixin
+from ._patterns import observed
 from ._sequences import Sequences, arrange
+from ._sources import Source, is_dask, is_open, is_source, read
 from ._validation import (
     NOTHING,
     ArrayLike,
@@ -23,7 +27,7 @@ from ._validation import (
     check_holes,
 )
 from .chain import Chain, Given, MarkovChain
-from .emissions import LAWS, SHAPES, Emission
+from .emissions import LAWS, SHAPES, Categorical, Emission
 from .exceptions import InvalidParameterError
 
 Array = NDArray[Any]
@@ -271,26 +275,34 @@ class EMHiddenMarkov(ChainAnalysis, ClusterMixin, OneToOneFeatureMixin, Transfor
         return array
 
     def _check_rows(self, X: Sequences, *, reset: bool) -> Sequences:
-        learns = reset and not (self.warm_start and hasattr(self, "emission_"))
-        law = self._law() if learns else self.emission_
+        if is_source(X.X):
+            law = self._law()
+            if is_dask(X.X) and isinstance(law, Categorical) and law.categories is None:
+                raise ValueError("the symbols of a dask collection are not searched for: give Categorical(categories)")
+            source = read(X.X, partial(self._check_next, reset))
+            return X.resolve(source, are_blocks=is_open(X.X))
         try:
-            if law.numeric:
-                rows = check_holes(self, X.X, np.nan, reset=reset)
-            else:
-                rows = validate_data(self, X.X, reset=reset, dtype=None, ensure_all_finite=False)
-            if learns:
-                law = self.emission_ = law.learn(rows)
-            return X.hold(np.ascontiguousarray(law.read(rows)))
+            return X.hold(self._check_block(X.X, reset=reset))
         except ValueError as error:
             raise type(error)(X.translate(str(error))) from error
+
+    def _check_block(self, X: Any, *, reset: bool) -> Array:
+        learns = reset and not (self.warm_start and hasattr(self, "emission_"))
+        law = self._law() if learns else self.emission_
+        if law.numeric:
+            rows = check_holes(self, X, np.nan, reset=reset)
+        else:
+            rows = validate_data(self, X, reset=reset, dtype=None, ensure_all_finite=False)
+        if learns:
+            law = self.emission_ = law.learn(rows)
+        return np.ascontiguousarray(law.read(rows))
 
     def _check_start(self, X: Sequences, weight: Array | None) -> None:
         if len(X) < self.n_states:
             raise ValueError(
                 f"n_states={self.n_states}, but X has n_samples={len(X)}; set n_states to {len(X)} or fewer"
             )
-        holes = np.isnan(X.X)
-        empty = np.flatnonzero(holes.all(axis=0)) if holes.any() else holes[:0]
+        empty = np.flatnonzero(fold(X.X, None, observed, join_sums)[0] == 0)
         if len(empty):
             raise ValueError(f"column {empty[0]} of X has no observed value; drop it")
         if self.warm_start and hasattr(self, "startprob_") and len(self.startprob_) != self.n_states:
@@ -329,6 +341,9 @@ class EMHiddenMarkov(ChainAnalysis, ClusterMixin, OneToOneFeatureMixin, Transfor
         return {"X": X.X, "metadata": {"sample_weight": sample_weight, "lengths": X.lengths}}
 
     def _settle(self, params: Chain, X: Sequences) -> Chain:
+        if isinstance(X.X, Source):  # one number for each row would be too many
+            self.__dict__.pop("labels_", None)
+            return params
         model = self._model()
         wanted = "path" if self.algorithm == "viterbi" else "smoothed"
         told = self._spread(model, model.frame(params, X), params, wanted)[0]
@@ -342,8 +357,9 @@ class EMHiddenMarkov(ChainAnalysis, ClusterMixin, OneToOneFeatureMixin, Transfor
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features), or list of such arrays
-            Rows in the order of time; NaN where a cell is missing. A list holds one array for each sequence.
+        X : array-like of shape (n_samples, n_features), list of such arrays, or source
+            Rows in the order of time; NaN where a cell is missing. A list holds one array for each sequence, and so
+            does an iterable that can be begun anew; files and dask collections are read in blocks of whole sequences.
         y : None
             Ignored; present for the sake of pipelines.
         groups : array-like of shape (n_samples,), optional
@@ -379,6 +395,8 @@ class EMHiddenMarkov(ChainAnalysis, ClusterMixin, OneToOneFeatureMixin, Transfor
         Returns
         -------
         ndarray of int, of shape (n_samples,)
-            A list of arrays if X is one.
+            A list of arrays if X is one; of a source, what ``predict`` gives.
         """
-        return self.fit(X, y, **kwargs).labels_
+        self.fit(X, y, **kwargs)
+        kwargs.pop("sample_weight", None)
+        return self.labels_ if hasattr(self, "labels_") else self.predict(X, **kwargs)

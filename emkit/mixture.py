@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
+from operator import add
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -12,6 +14,7 @@ from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from ._arrays import bring, send
 from ._mixin import EMMixin
+from ._sources import PASS_ROWS, Source, blockwise
 from ._stream import StreamMixin
 from ._validation import (
     NOTHING,
@@ -27,7 +30,7 @@ from ._validation import (
 from .emissions.gaussian import Gaussian
 from .emissions.shapes import SHAPES
 from .exceptions import DataWarning, InvalidParameterError
-from .finite_mixture import Given, Mixture, Parts
+from .finite_mixture import Given, Mixture, Parts, count_labels
 
 Array = NDArray[Any]
 
@@ -262,6 +265,13 @@ class EMGaussianMixture(StreamMixin, ClusterMixin, BaseEstimator):  # type: igno
     def _settle(self, params: Parts, X: Array) -> Parts:
         """Label the rows; a component that no row prefers goes to the end, so that labels have no gap."""
         model = self._model()
+        if isinstance(X, Source):  # one number for each row would be too many
+            self.__dict__.pop("labels_", None)
+            count = partial(count_labels, model, params)
+            alone = count(X.take(np.arange(min(len(X), PASS_ROWS))), None) == 0
+            if alone.any():  # in the first rows
+                alone = X.fold(count, add, None) == 0
+            return model.take(params, np.argsort(alone, kind="stable")) if alone.any() else params
         told = self._spread(model, model.frame(params, X), params, "labels")[0]
         labels = bring(told)
         alone = np.bincount(labels, minlength=len(params.weights)) == 0
@@ -303,12 +313,18 @@ class EMGaussianMixture(StreamMixin, ClusterMixin, BaseEstimator):  # type: igno
         """``objective_`` per unit of weight."""
         return float(self.lower_bounds_[-1])
 
-    def predict(self, X: Any) -> Array:
+    def fit_predict(self, X: Any, y: Any = None, **kwargs: Any) -> Any:
+        """Fit, then give ``labels_``; of a source, what ``predict`` gives."""
+        self.fit(X, y, **kwargs)
+        return self.labels_ if hasattr(self, "labels_") else self.predict(X)
+
+    @blockwise
+    def predict(self, X: Any) -> Any:
         """Most probable component of each row.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like of shape (n_samples, n_features), or source
 
         Returns
         -------
@@ -324,12 +340,13 @@ class EMGaussianMixture(StreamMixin, ClusterMixin, BaseEstimator):  # type: igno
         """
         return self._infer(X, "labels")[0]
 
-    def predict_proba(self, X: Any) -> Array:
+    @blockwise
+    def predict_proba(self, X: Any) -> Any:
         """Probability of each component for each row.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like of shape (n_samples, n_features), or source
 
         Returns
         -------

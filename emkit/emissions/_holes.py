@@ -83,7 +83,7 @@ class Holes(NamedTuple):
             where = (X, each, self.starts, self.missing, rows.center, rows.scale)
             kernels.infer_missing(*where, mean, precision, None, filled, None, None, None)
             out += resp[self.order, j, None] * filled
-        return np.where(np.isnan(X), out, X)
+        return np.asarray(np.where(np.isnan(X), out, X))
 
 
 def _inverted(means: Array, covariances: Array) -> Iterator[tuple[Array, Array, float]]:
