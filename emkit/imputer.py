@@ -265,6 +265,9 @@ class EMImputer(IncompleteAnalysis, StreamMixin, TransformerMixin, BaseEstimator
                 "first"
             )
 
+    def _form(self, method: str) -> tuple[tuple[int, ...], Any]:
+        return ((len(self.get_feature_names_out()),) if method == "_transform" else ()), np.float64
+
     def _check_matrices(self, p: int) -> None:
         """Parameters that have an entry for each column."""
         if not (self.prior is None or isinstance(self.prior, str)):

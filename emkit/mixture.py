@@ -314,7 +314,21 @@ class EMGaussianMixture(StreamMixin, ClusterMixin, BaseEstimator):  # type: igno
         return float(self.lower_bounds_[-1])
 
     def fit_predict(self, X: Any, y: Any = None, **kwargs: Any) -> Any:
-        """Fit, then give ``labels_``; of a source, what ``predict`` gives."""
+        """Fit, then give the component of each row, ``labels_``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or source
+        y : None
+            Ignored.
+        **kwargs : dict
+            Passed on to ``fit``: ``sample_weight``.
+
+        Returns
+        -------
+        ndarray of int, of shape (n_samples,)
+            Of a source, what ``predict`` gives.
+        """
         self.fit(X, y, **kwargs)
         return self.labels_ if hasattr(self, "labels_") else self.predict(X)
 
