@@ -42,7 +42,7 @@ class Chunks(Source):
             X = X.rechunk({1: -1})
         parts = _parts(X)
         _learn(parts, check)
-        chunks = _kept(_each(partial(_checked, check), parts, numbered=True))
+        chunks = _kept(_each(partial(_checked, check), parts, range(len(parts))))
         found = _answers(_each(_form, chunks))
         full = [i for i, form in enumerate(found) if form.n_rows]
         chunks, found = [chunks[i] for i in full], [found[i] for i in full]
@@ -122,6 +122,8 @@ def lazily(name: str, estimator: Any, X: Any, tail: tuple[int, ...], dtype: Any)
     """Lazy array of what a method says of each row of a dask array or dataframe; filled frames are frames."""
     alone = copy(estimator)
     alone.n_jobs = 1  # a worker has threads of its own
+    if name == "_transform" and getattr(X, "dtype", None) == np.float32:
+        dtype = np.float32
     ask = partial(_asked, name, alone, tail, dtype)
     if hasattr(X, "to_dask_array") and name == "_transform":
         names = estimator.get_feature_names_out()
@@ -225,23 +227,24 @@ def _joined(parts: list[Delayed], n_each: Iterable[float], tail: tuple[int, ...]
     return array.concatenate(arrays, allow_unknown_chunksizes=True)
 
 
-def _each(
-    function: Callable[..., Any], chunks: list[Delayed], more: Sequence[Any] | None = None, *, numbered: bool = False
-) -> list[Delayed]:
-    """Ask a function, which travels once, of every chunk."""
-    if numbered:
-        more = range(len(chunks))
-    name, told = f"emkit-{uuid4().hex}", []
-    for i, chunk in enumerate(chunks):
-        graph = dict(chunk.__dask_graph__())
-        graph[name] = function
-        graph[name, i] = (_apply, name, chunk.key, *_given(more, i))
-        told.append(_dask("delayed").Delayed((name, i), graph))
-    return told
+def _each(function: Callable[..., Any], chunks: list[Delayed], more: Sequence[Any] | None = None) -> list[Delayed]:
+    """Ask a function, which travels once, of every chunk, and of one more thing for each."""
+    graph, keys = _asking(function, chunks, more)
+    return [_dask("delayed").Delayed(key, graph) for key in keys]
 
 
-def _given(more: Sequence[Any] | None, i: int) -> tuple[_Given, ...]:
-    return () if more is None else (_Given(more[i]),)
+def _asking(
+    function: Callable[..., Any], chunks: list[Delayed], more: Sequence[Any] | None
+) -> tuple[dict[Any, Any], list[Any]]:
+    """Graph in which a function is asked of every chunk, and the keys of the answers."""
+    name, graph = f"emkit-{uuid4().hex}", {}
+    for part in {id(chunk.dask): chunk.dask for chunk in chunks}.values():  # many share one
+        graph.update(dict(part))
+    graph[name] = function
+    keys = [(name, i) for i in range(len(chunks))]
+    for i, (key, chunk) in enumerate(zip(keys, chunks, strict=True)):
+        graph[key] = (_apply, name, chunk.key) if more is None else (_apply, name, chunk.key, _Given(more[i]))
+    return graph, keys
 
 
 def _tree(
@@ -251,20 +254,15 @@ def _tree(
     more: Sequence[Any] | None = None,
 ) -> Delayed:
     """Ask a function, which travels once, of every chunk, and join what it says, a few at a time, in a fixed order."""
-    name, graph = f"emkit-{uuid4().hex}", {}
-    for chunk in chunks:
-        graph.update(dict(chunk.__dask_graph__()))
-    graph[name], graph[f"{name}-join"] = function, join
-    keys: list[Any] = []
-    for i, chunk in enumerate(chunks):
-        keys.append((f"{name}-each", i))
-        graph[keys[-1]] = (_apply, name, chunk.key, *_given(more, i))
+    graph, keys = _asking(function, chunks, more)
+    name = f"emkit-{uuid4().hex}"
+    graph[name] = join
     level = 0
     while len(keys) > 1 or not level:
         level += 1
         groups = [keys[i : i + _FAN_IN] for i in range(0, len(keys), _FAN_IN)]
-        keys = [(f"{name}-{level}", i) for i in range(len(groups))]
-        graph.update({key: (_apply, f"{name}-join", group) for key, group in zip(keys, groups, strict=True)})
+        keys = [(name, level, i) for i in range(len(groups))]
+        graph.update({key: (_apply, name, group) for key, group in zip(keys, groups, strict=True)})
     return _dask("delayed").Delayed(keys[0], graph)
 
 

@@ -110,12 +110,17 @@ def is_source(X: Any) -> bool:
 
 def is_open(X: Any) -> bool:
     """Whether the blocks of X are the user's own, and not cut from a file or from an array."""
-    return not is_dask(X) and type(X).__module__.partition(".")[0] not in ("zarr", "pyarrow")
+    return not is_dask(X) and _family(X) not in ("zarr", "pyarrow")
 
 
 def is_dask(X: Any) -> bool:
     """Whether this is a dask array or dataframe."""
-    return hasattr(X, "__dask_graph__")
+    return _family(X) in ("dask", "dask_expr")
+
+
+def _family(X: Any) -> str:
+    """Package that the type of X comes from."""
+    return type(X).__module__.partition(".")[0]
 
 
 def opened(X: Any) -> Any:
@@ -144,7 +149,7 @@ def needed(module: str) -> Any:
 
 def _opener(X: Any) -> Callable[[], Iterator[Any]] | None:
     """Give what begins to read X anew; None for what is an array, or can only become one."""
-    family = type(X).__module__.partition(".")[0]
+    family = _family(X)
     if family == "zarr" and hasattr(X, "shape"):
         return lambda: (X[begin : begin + _READ_ROWS] for begin in range(0, X.shape[0], _READ_ROWS))
     if family == "pyarrow":

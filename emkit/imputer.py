@@ -9,6 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import check_is_fitted
 
 from ._blocks import fold, join_sums
@@ -416,12 +417,23 @@ class EMImputer(IncompleteAnalysis, StreamMixin, TransformerMixin, BaseEstimator
         """
         check_is_fitted(self)
         X = opened(X)
-        if self.sample_posterior and is_source(X):
+        if is_source(X):
+            self._check_blockwise()
+        return self._transform(X)
+
+    def _check_blockwise(self) -> None:
+        """Refuse settings that mean something for all rows together."""
+        if self.sample_posterior:
             raise ValueError(
                 "sample_posterior=True would draw the same noise for every block of a source; transform block by "
                 "block, with another random_state each time"
             )
-        return self._transform(X)
+        wanted = _get_output_config("transform", self)["dense"]
+        if wanted != "default":
+            raise ValueError(
+                f"set_output(transform={wanted!r}) is for arrays; a source is given back in kind: set it to 'default', "
+                "or transform block by block"
+            )
 
     @blockwise
     def _transform(self, X: Any) -> Any:

@@ -91,6 +91,7 @@ def test_an_imputer(somewhere, kind):
     X = X[~np.isnan(X).all(axis=1)]
     there = kind(X)
     imputer = check_same(EMImputer(), X, there, ["mean_", "covariance_", "log_likelihood_"])
+    assert imputer.transform(as_array(X.astype(np.float32))).compute().dtype == np.float32
     filled = imputer.transform(there)
     assert isinstance(filled, da.Array if kind is as_array else dd.DataFrame)
     np.testing.assert_allclose(np.asarray(filled), imputer.transform(X), rtol=1e-12)

@@ -240,6 +240,8 @@ def test_what_sources_are_refused(tmp_path):
         EMGaussianMixture(2).partial_fit(Blocks(X))
     with pytest.raises(ValueError, match="sample_weight is 0 for sequence 1"):
         EMHiddenMarkov(2).fit([X[:50], X[50:]].__iter__, sample_weight=np.repeat([1.0, 0.0], [50, 1950]))
+    with pytest.raises(ValueError, match="set_output"):
+        EMImputer().set_output(transform="pandas").fit(X).transform(Blocks(X))
     with pytest.raises(ValueError, match="sample_posterior"):
         EMImputer(sample_posterior=True).fit(X).transform(Blocks(X))
 
