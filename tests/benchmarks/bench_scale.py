@@ -9,18 +9,21 @@ import platform
 import tempfile
 import warnings
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
+from operator import add
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 
 from emkit import EMGaussianMixture
+from emkit._sources import read
 
 ROOT = Path(__file__).parents[2]
 REPORT = ROOT / "docs" / "benchmarks_scale.md"
 SHORT, LONG = 2, 8  # iterations; their difference leaves out what is done once
-CHUNKS = 16
+CHUNKS, CHUNKS_EACH = 16, 4
 SCALE = 0.1  # Spark adds 2e-16 to densities, which must therefore be large
 
 
@@ -115,21 +118,44 @@ def scaling(X, k, folder):
 
 
 def overheads(n_workers=2):
-    """Seconds per pass over next to nothing: per pass, per chunk, and per byte of statistics."""
+    """Seconds of a pass over next to nothing: for the pass, for each chunk, and for each byte that is moved."""
     import dask.array as da
 
-    def one(n_chunks, d, k, chunked=True):
-        X = rows(n_chunks * 4 * k, d, k)
-        there = da.from_array(X, chunks=(4 * k, d)) if chunked else X
-        return seconds(lambda s: plain(k, start(X, k), s, 1, 1.0).fit(there))
+    def one(n_chunks):
+        X = rows(8 * n_chunks, 2, 2)
+        return seconds(lambda s: plain(2, start(X, 2), s, 1, 1.0).fit(da.from_array(X, chunks=(8, 2))))
 
     with cluster(n_workers):
-        few, many = one(8, 2, 2), one(128, 2, 2)
-        wide = one(8, 96, 64) - one(8, 96, 64, chunked=False)
+        few, many = one(8), one(128)
+        source, size = read(da.zeros((8, 2), chunks=(1, 2)), as_it_is), 2**20
+        small, large = (least(lambda n=n: source.fold(partial(echo, np.zeros(n)), add, None)) for n in (1, size))
     per_chunk = (many - few) / 120
-    d, k = 96, 64
-    size = 8 * (1 + k + k * d + k * d * d)
-    return {"pass": max(few - 8 * per_chunk, 0.0), "chunk": per_chunk, "byte": max(wide - few, 0.0) / (8 * size)}
+    return {"pass": few - 8 * per_chunk, "chunk": per_chunk, "byte": (large - small) / moved(8 * size, 8, n_workers)}
+
+
+def as_it_is(block, first):
+    return block
+
+
+def echo(params, X, weight):
+    """What stands for an E-step: parameters came, sums of their size go back."""
+    return params
+
+
+def least(act):
+    """Seconds, the least of five."""
+    times = []
+    for _ in range(5):
+        began = perf_counter()
+        act()
+        times.append(perf_counter() - began)
+    return min(times)
+
+
+def moved(size, n_chunks, n_workers):
+    """Bytes that are moved one after the other: sums up the tree, parameters from worker to worker."""
+    depth = np.ceil(np.log(n_chunks) / np.log(8))
+    return (8 * depth + np.ceil(np.log2(n_workers))) * size
 
 
 def spark(X, k, folder):
@@ -175,13 +201,12 @@ def spark(X, k, folder):
     return found
 
 
-def predicted(n, d, k, n_workers, per_row, cost, chunks_each=4):
+def predicted(n, d, k, n_workers, per_row, cost, n_chunks=None):
     """The model: seconds of one iteration."""
-    n_chunks = chunks_each * n_workers
+    n_chunks = n_chunks or CHUNKS_EACH * n_workers
     size = 8 * (1 + k + k * d + k * d * d)
-    depth = int(np.ceil(np.log(n_chunks) / np.log(8)))
-    moved = 8 * depth * size + np.ceil(np.log2(max(n_workers, 2))) * size
-    return n * per_row / n_workers + cost["pass"] + n_chunks * cost["chunk"] + moved * cost["byte"]
+    spent = cost["pass"] + n_chunks * cost["chunk"] + moved(size, n_chunks, n_workers) * cost["byte"]
+    return n * per_row / n_workers + spent
 
 
 def half(n, d, k, per_row, cost):
@@ -223,8 +248,7 @@ def main():
         f"Seconds of one plain EM iteration of a mixture with full covariances, everyone from the same start: the "
         f"difference between fits of {LONG} and {SHORT} iterations, the least of three each."
     )
-    per_row = {}
-    ratio = []
+    per_row, ratio, clusters = {}, [], []
     for d, k, share in ((8, 8, 1), (32, 32, 20)):
         n = arguments.rows // share
         X = rows(n, d, k)
@@ -233,6 +257,8 @@ def main():
             folder = Path(name)
             table = scaling(X, k, folder)
             per_row[d, k] = table["array in memory", "1 thread"] / n
+            for n_workers, told in ((1, "1 process"), (2, "2 processes")):
+                clusters.append((n, d, k, n_workers, table[f"dask array, {CHUNKS} chunks", told]))
             columns = ["1 thread", "2 threads", "1 process", "2 processes"]
             say(f"| rows in | {' | '.join(columns)} |\n|---|---|---|---|---|")
             for where in dict.fromkeys(where for where, _ in table):
@@ -255,12 +281,11 @@ def main():
         say("| rows | columns | components | cores | Spark s | emkit s | ratio | difference |\n" + "|---" * 8 + "|")
         for n, d, k, n_workers, theirs, ours, times, apart in ratio:
             say(f"| {n} | {d} | {k} | {n_workers} | {theirs:.3f} | {ours:.3f} | {times:.0f} | {apart:.0e} |")
-    cost = overheads()
-    model(say, per_row, cost)
+    model(say, per_row, overheads(), clusters)
     REPORT.write_text("\n".join(lines) + "\n")
 
 
-def model(say, per_row, cost):
+def model(say, per_row, cost, clusters):
     size = 8 * (1 + 8 + 8 * 8 + 8 * 64)
     say("\n## A model of the cost\n")
     say(
@@ -279,6 +304,11 @@ def model(say, per_row, cost):
         f"| b | {1e9 * cost['byte']:.2f} ns |"
     )
     say(f"| S, d=8, K=8 | {size} bytes |\n")
+    say("| rows | d | K | W | measured s | the model's s |\n" + "|---" * 6 + "|")
+    for n, d, k, n_workers, found in clusters:
+        said = predicted(n, d, k, n_workers, per_row[d, k], cost, CHUNKS)
+        say(f"| {n} | {d} | {k} | {n_workers} | {found:.3f} | {said:.3f} |")
+    say()
     say(
         "It stops paying where the scheduler's C t, which grows with W, meets n r / W, which falls: at "
         "W = sqrt(n r / 4 t). The table has the seconds of an iteration, and the largest W (of powers of two) at which "
