@@ -324,12 +324,14 @@ def model(say, per_row, cost, clusters):
             unit = f"{bytes_ / 1e12:.3g} TB" if bytes_ > 1e12 else f"{bytes_ / 1e9:.3g} GB"
             say(f"| {n:.0e} | {d} | {k} | {unit} | {half(n, d, k, r, cost)} | {' | '.join(times)} |")
     say(
-        "\nWorkers are cores; a machine of many cores is one worker process with as many threads. 10^9 rows fit the "
+        "\nWhat the model leaves out where it is too low: on this machine the workers share two cores with the client and "
+        "the scheduler.\n\n"
+        "Workers are cores; a machine of many cores is one worker process with as many threads. 10^9 rows fit the "
         "memory of one large machine or of a few: an iteration takes seconds, a fit (some 30 passes) minutes. 10^12 "
-        "rows are kept on the disks of hundreds of machines: chunks larger than their memory are read again in every "
-        "pass (do not persist), and the disks, not the scheduler, set the pace: with 1 GB/s for each of 256 machines, "
-        "64 TB (d=8) take 250 s per pass. There the search on a bounded sample and one pass of `partial_fit` are "
-        "what makes it possible; the last few passes are climbed on all rows.\n"
+        "rows lie on the disks of hundreds of machines: workers of dask spill what their memory cannot hold, every "
+        "pass reads it again, and the disks, not the scheduler, set the pace: with 1 GB/s for each of 256 machines, "
+        "64 TB (d=8) take 250 s per pass. Such a fit is begun by `partial_fit` over a part of the rows, and its last "
+        "passes (`warm_start=True`) see them all. Neither size was run.\n"
     )
 
 
