@@ -14,7 +14,7 @@ import os
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from copy import copy
 from functools import partial, reduce, wraps
 from importlib import import_module
@@ -260,7 +260,7 @@ class Stream(Source):
     def __init__(self, X: Any, check: Check) -> None:
         opener = _opener(X)
         assert opener is not None
-        self._open, self._check = opener, check
+        self._open, self._check, self._is_file = opener, check, not is_open(X)
         self._columns: Array | None = None  # those that are kept
         self.dtype = np.dtype(np.float32)
         n_each, ranges = [], []
@@ -283,6 +283,9 @@ class Stream(Source):
         return other
 
     def _read(self) -> Iterator[Array]:
+        return _ahead(self._checked()) if self._is_file else self._checked()
+
+    def _checked(self) -> Iterator[Array]:
         for number, block in enumerate(self._open()):
             if not _num_samples(block):
                 continue
@@ -330,6 +333,15 @@ class Stream(Source):
     def blocks(self, cuts: Sequence[slice], outlines: list[Data], hold: Callable[[Data, Array], Data]) -> Blocks:
         """Read when they are wanted."""
         return StreamBlocks(self, cuts, outlines, hold)
+
+
+def _ahead(blocks: Iterator[Array]) -> Iterator[Array]:
+    """Read the next block while this one is worked on."""
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(next, blocks, None)
+        while (block := coming.result()) is not None:
+            coming = reader.submit(next, blocks, None)
+            yield block
 
 
 def _changed(n_rows: int, how: str) -> str:

@@ -324,8 +324,8 @@ def model(say, per_row, cost, clusters):
             unit = f"{bytes_ / 1e12:.3g} TB" if bytes_ > 1e12 else f"{bytes_ / 1e9:.3g} GB"
             say(f"| {n:.0e} | {d} | {k} | {unit} | {half(n, d, k, r, cost)} | {' | '.join(times)} |")
     say(
-        "\nWhat the model leaves out where it is too low: on this machine the workers share two cores with the client and "
-        "the scheduler.\n\n"
+        "\nWhat the model leaves out where it is too low: on this machine the workers share two cores with the client "
+        "and the scheduler.\n\n"
         "Workers are cores; a machine of many cores is one worker process with as many threads. 10^9 rows fit the "
         "memory of one large machine or of a few: an iteration takes seconds, a fit (some 30 passes) minutes. 10^12 "
         "rows lie on the disks of hundreds of machines: workers of dask spill what their memory cannot hold, every "
