@@ -103,18 +103,21 @@ class Pace:
     def observe(self, x: Array, gx: Array, gain: float | None, promise: float = np.nan) -> None:
         """Take in the step from ``x`` to ``gx``, its promise, and the gain of the EM step to ``x`` (None: none)."""
         self._promise, self._rate = promise, None
-        self._secants.observe(x, gx)
         previous, self._length = self._length, _length(gx - x)
+        size = _length(x)
+        least = self.rounding.step * size
+        if self._length > least:  # a shorter step is noise, which has no pace
+            self._secants.observe(x, gx)
         earlier, self._gain = self._gain, gain
         self._ratio = np.nan
         if gain is None:
             return
-        size = _length(x)
         self.at_rest = self._length <= np.sqrt(self.rounding.step) * size
-        self.fixed = self._length <= self.rounding.step * size
-        self._ratio = self._length / previous if previous > 0.0 else 1.0
-        if earlier is not None and earlier > self.rounding.objective:
-            self._ratio = max(self._ratio, np.sqrt(max(gain, 0.0) / earlier))
+        self.fixed = self._length <= least
+        if not self.fixed:
+            self._ratio = self._length / previous if previous > least else 1.0
+            if earlier is not None and earlier > self.rounding.objective:
+                self._ratio = max(self._ratio, np.sqrt(max(gain, 0.0) / earlier))
         self.idle = 0 if gain > self.rounding.objective else self.idle + int(self._length <= previous)
 
     @property

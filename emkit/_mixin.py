@@ -295,7 +295,7 @@ class EMMixin(Persistent, CallbackSupportMixin):  # type: ignore[misc]
         self.n_iter_ = max(1, best.n_steps)
         self.status_ = best.status
         self.converged_ = best.status == "converged"
-        self.rate_ = float(np.nan_to_num(best.rate, nan=0.0))
+        self.rate_ = max(0.0, float(np.nan_to_num(best.rate, nan=0.0)))
         self.gap_ = float(best.gap)
         self.restarts_ = found.restarts
 

@@ -17,6 +17,9 @@ from .._model import Emission
 
 Array = NDArray[Any]
 
+# Beyond this float64 cannot tell a count from the next.
+LARGEST = 2.0**53
+
 # A component seen less often in a column keeps the mean it has there.
 _EMPTY = 1e-10
 

@@ -39,6 +39,8 @@ from ._holes import find_holes
 
 Array = NDArray[Any]
 
+# A constant whose rounding is more than this share of a unit has no density.
+_BLUR = 1e-4
 # A component of less weight has no rows: it keeps its mean and covariance.
 _EMPTY = 1e-10
 
@@ -166,6 +168,12 @@ class Gaussian(Emission):
         if not varies.all():
             others = np.exp(np.log(deviations[varies]).mean()) if varies.any() else 1.0
             deviations[~varies] = others
+            blurred = np.flatnonzero(~varies & (np.finfo(np.float64).eps * np.abs(mean) > _BLUR * others))
+            if len(blurred):
+                raise ValueError(
+                    f"column {blurred[0]} of X is constant at {mean[blurred[0]]:.3g}, so large that float64 has no "
+                    "neighbours of it in the units of the other columns; drop it"
+                )
             warnings.warn(
                 f"column {listed(np.flatnonzero(~varies))} is constant and distinguishes no components; drop it",
                 DataWarning,

@@ -13,7 +13,7 @@ from .._blocks import Rows
 from .._charts import Simplex
 from .._model import Charts, Emission
 from ..exceptions import InvalidParameterError
-from ._independent import centred, refuse, split
+from ._independent import LARGEST, centred, refuse, split
 
 Array = NDArray[Any]
 
@@ -76,7 +76,8 @@ class Multinomial(Emission):
         """Floats, NaN where missing; name the first cell, or row, that cannot be an observation."""
         x = np.asarray(X, dtype=np.float64)
         holes = np.isnan(x)
-        refuse(x, ((x < 0.0) | (x != np.floor(x)) | np.isinf(x)) & ~holes, "a count is a whole number from 0")
+        wrong = ((x < 0.0) | (x != np.floor(x)) | (x > LARGEST)) & ~holes
+        refuse(x, wrong, "a count is a whole number from 0 to 2**53")
         total = np.where(holes, 0.0, x).sum(axis=1)
         some, all_ = holes.any(axis=1), holes.all(axis=1)
         if self.n_trials is None:

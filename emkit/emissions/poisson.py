@@ -11,7 +11,7 @@ from scipy.special import gammaln, pdtr, xlogy
 
 from .._charts import Positive
 from .._model import Charts
-from ._independent import Independent, Sums
+from ._independent import LARGEST, Independent, Sums
 
 Array = NDArray[Any]
 
@@ -58,7 +58,8 @@ class Poisson(Independent):
         return float((xlogy(stats.totals, candidate.lambdas) - stats.counts * candidate.lambdas).sum())
 
     def _fault(self, X: Array) -> tuple[Array, str]:
-        return (X < 0.0) | (X != np.floor(X)) & ~np.isnan(X) | np.isinf(X), "a count is a whole number from 0"
+        wrong = (X < 0.0) | (X != np.floor(X)) & ~np.isnan(X) | (X > LARGEST)
+        return wrong, "a count is a whole number from 0 to 2**53"
 
     def sample(self, params: Rates, labels: Array, rng: np.random.Generator) -> Array:
         """Draw from the component that each label names."""
