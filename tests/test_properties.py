@@ -13,8 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from emkit import EMGaussianMixture, EMHiddenMarkov, EMImputer
+from emkit._executors import one_blas_thread
 from emkit.exceptions import DataWarning
 
 EXAMPLES = settings(
@@ -332,3 +334,19 @@ def test_fits_in_many_threads_are_those_of_one():
     with ThreadPoolExecutor(8) as pool:
         for one, other in zip(alone, pool.map(fit, seeds), strict=True):
             np.testing.assert_array_equal(other, one)
+
+
+def test_the_limit_of_blas_is_lifted_by_the_last_who_asked_for_it():
+    """Two calls that overlap in time, the first to begin being the first to end."""
+
+    def n_threads():
+        return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+
+    with threadpool_limits(3, user_api="blas"):
+        one, other = one_blas_thread(), one_blas_thread()
+        one.__enter__()
+        other.__enter__()
+        one.__exit__(None, None, None)
+        assert n_threads() == {1}
+        other.__exit__(None, None, None)
+        assert n_threads() == {3}
