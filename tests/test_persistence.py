@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
+from effort import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
@@ -446,9 +447,7 @@ WRONG = st.one_of(
     st.sampled_from(["emkit.mixture.Mixture", "builtins.eval", "object", "array", "emkit.chain.Given", [], {}, [[]]]),
     st.fixed_dictionaries({"type": st.sampled_from(["array", "dict", "float", "int", "object", "tuple", "code"])}),
 )
-BOUNDED = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+BOUNDED = settings(examples(40), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 WRITTEN = ["mixture-tied", "imputer-names", "chain-columns", "chain-student-t"]
 
 

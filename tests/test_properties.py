@@ -1,14 +1,11 @@
-"""The public API under whatever arrays there are: a valid, finite answer, or a ValueError that says what to mend.
+"""The public API under whatever arrays there are: a valid, finite answer, or a ValueError that says what to mend."""
 
-``EMKIT_FUZZ=1000 pytest tests/test_properties.py`` tries so many examples of each property instead of a few.
-"""
-
-import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from effort import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
@@ -19,12 +16,7 @@ from emkit import EMGaussianMixture, EMHiddenMarkov, EMImputer
 from emkit._executors import one_blas_thread
 from emkit.exceptions import DataWarning
 
-EXAMPLES = settings(
-    max_examples=int(os.environ.get("EMKIT_FUZZ", "25")),
-    deadline=None,
-    derandomize="EMKIT_FUZZ" not in os.environ,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+EXAMPLES = settings(examples(25), suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 # A message that a user can act on names what it speaks of.
 NAMES = ("row", "column", "sequence", "n_samples", "sample", "n_components", "n_states", "sample_weight", "cell", "X ")
 SHAPES = ["full", "tied", "diag", "spherical"]
