@@ -273,7 +273,9 @@ def climb(
     gap = _ALLOWANCE * pace.gap
     if status == "converged":
         gap = rounding.objective if pace.idle >= _IDLE else min(max(gap, rounding.objective), close)
-    record = (here.objective, here.loglik, np.array(at.history), at.n_steps, pace.rate, gap, status, reason)
+    # 1 or more, at rest: that of a saddle left on the way.
+    rate = np.nan if status == "converged" and pace.rate >= 1.0 else pace.rate
+    record = (here.objective, here.loglik, np.array(at.history), at.n_steps, rate, gap, status, reason)
     ascent = Ascent(at.point, here.stats, *record)
     if watch is not None:
         watch.end(number, at, ascent)

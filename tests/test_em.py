@@ -371,3 +371,13 @@ def test_an_optimum_found_only_once_is_warned_of():
     assert ends[-1] - ends[-2] > 0.01
     with pytest.warns(ConvergenceWarning, match="only once"):
         EMGaussianMixture(12, covariance_type="spherical", random_state=0).fit(shapeless)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore::emkit.exceptions.DataWarning")
+@pytest.mark.parametrize(("k", "shape"), [(1, "full"), (3, "tied")])
+def test_a_converged_climb_reports_no_rate_of_a_saddle_or_of_noise(k, shape):
+    """One normal is found in one step; three in three rows pass a saddle and end in less steps than tell of a pace."""
+    X = np.array([[8.34558419], [8.82161814], [0.33043708]])
+    mixture = EMGaussianMixture(k, covariance_type=shape, n_init=1, random_state=0).fit(X)
+    assert 0.0 <= mixture.rate_ < 1.0

@@ -4,7 +4,9 @@ import copy
 import io
 import json
 import pickle
+import re
 import warnings
+from pathlib import Path
 from typing import NamedTuple
 
 import joblib
@@ -31,6 +33,7 @@ from emkit.emissions import (
     Gamma,
     MixedGaussian,
     Multinomial,
+    Poisson,
     StudentT,
 )
 from emkit.exceptions import InconsistentVersionWarning
@@ -317,6 +320,19 @@ def test_what_cannot_be_written_is_named():
         EMGaussianMixture(verbose=lambda: 0).to_dict()
     with pytest.raises(ValueError, match=r"parameters\.means_init is an array of complex128"):
         EMGaussianMixture(means_init=np.ones((2, 2), complex)).to_dict()
+
+
+def test_the_page_of_the_documentation_works(tmp_path, monkeypatch):
+    """Its code runs, and it names every type that skops asks about."""
+    pytest.importorskip("skops")
+    page = (Path(__file__).parent.parent / "docs" / "persistence.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(compile(block, "persistence.md", "exec"), names)
+    for cls in (EMGaussianMixture, EMHiddenMarkov, EMImputer, Poisson, type(EMImputer().fit(HOLES).missing_patterns_)):
+        assert f"`{cls.__module__}.{cls.__name__}`" in page
+    assert set(names["unknown"]) == {"emkit.mixture.EMGaussianMixture"}
 
 
 # Versions ---------------------------------------------------------------------------------------------------------
