@@ -173,7 +173,7 @@ class MissingNormal(Model):
         """Scatter of imaginary rows: ``-(df + p + 1)/2 log|Sigma| - tr(Sigma^-1 D)/2``."""
         p = len(params.mean)
         if self.scatter is None:
-            return Completed(0.0, 0.0, 0.0, 0.0, 0.0)
+            return Completed(0.0, 0.0, 0.0, np.zeros(p), np.zeros((p, p)))
         scatter, count = np.array(self.scatter).reshape(p, p), self.strength + p + 1.0
         log_determinant = 2.0 * (float(np.log(np.diagonal(params.cholesky)).sum()) + self.log_unit)
         squares = float((inverse(params.cholesky) * scatter).sum())
