@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from . import kernels
 from ._blocks import Rows
 from ._charts import Chart, Real
 from ._sources import Blocks
@@ -190,6 +191,24 @@ class Model(ABC):
         return None
 
 
+class Succession(NamedTuple):
+    """Which rows follow each other, and how the states of a chain do."""
+
+    lengths: Array  # (N,) int64: rows of each sequence, one sequence after the other
+    weight: Array | None  # (N,); None: every sequence counts once
+    startprob: Array  # (k,)
+    transmat: Array  # (k, k)
+    n_threads: int = 1  # for the passes through one sequence; the answer is the same
+
+
+class Passes(NamedTuple):
+    """What the passes through sequences tell."""
+
+    logliks: Array  # (N,) log-likelihood of each, without its weight
+    starts: Array  # (k,) weighted probabilities of the first states
+    transitions: Array  # (k, k) weighted expected numbers
+
+
 class Emission(ABC):
     """An observation law, the same for mixtures and chains; ``k`` components, rows that are independent given them.
 
@@ -241,6 +260,14 @@ class Emission(ABC):
             resp *= rows.weight[:, None]
             log_density = np.where(rows.weight > 0.0, log_density * rows.weight, 0.0)
         return float(log_density.sum()), resp.sum(axis=0), self.summarize(params, rows, resp)
+
+    def expect_chain(self, params: Params, rows: Data, succession: Succession) -> tuple[Passes, Stats]:
+        """E-step of a chain: what the passes tell, and the law's sums."""
+        log_prob = self.log_prob(params, rows)
+        states, logliks = np.empty_like(log_prob), np.empty(len(succession.lengths))
+        lengths, weight, startprob, transmat, n_threads = succession
+        passes = kernels.forward_backward(log_prob, lengths, weight, startprob, transmat, states, logliks, n_threads)
+        return Passes(logliks, *passes), self.summarize(params, rows, states)
 
     def infer(self, log_weights: Array, params: Params, rows: Data, *out: Array | None) -> None:
         """Fill log-densities (n,), responsibilities (n, k) and labels (n,) of a mixture, each unless None."""

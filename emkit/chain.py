@@ -27,7 +27,7 @@ from scipy.special import xlogy
 from . import kernels
 from ._blocks import _hash, held, take
 from ._charts import Implied, Simplex
-from ._model import Charts, Degenerate, Emission, Model, Rounding, match
+from ._model import Charts, Degenerate, Emission, Model, Rounding, Succession, match
 from ._moves import swaps
 from ._sequences import Sequences
 from ._sources import Blocks, Source
@@ -214,24 +214,15 @@ class MarkovChain(Model):
         return Runs(picked, lengths, weight, data.names[number[kept]])
 
     def expect(self, params: Chain, data: Runs) -> ChainTotals:
-        """E-step: log-densities, overwritten with probabilities of the states, summed up by the law."""
-        states = self.law.log_prob(params.law, data.rows)
-        logliks = np.empty(len(data.lengths))
-        starts, transitions = kernels.forward_backward(
-            states,
-            data.lengths,
-            data.weight,
-            self._startprob(params),
-            params.transmat,
-            logliks,
-            data.n_threads,
-        )
+        """E-step: the passes through every sequence, the rows summed up by the law."""
+        succession = Succession(data.lengths, data.weight, self._startprob(params), params.transmat, data.n_threads)
+        (logliks, starts, transitions), law = self.law.expect_chain(params.law, data.rows, succession)
         if np.isneginf(logliks.min()):
             raise Degenerate(
                 f"sequence {data.names[np.argmin(logliks)]} is impossible: no allowed path of states explains its rows"
             )
         loglik = float(logliks.sum() if data.weight is None else data.weight @ logliks)
-        return ChainTotals(loglik, starts, transitions, self.law.summarize(params.law, data.rows, states))
+        return ChainTotals(loglik, starts, transitions, law)
 
     def maximize(self, stats: ChainTotals, params: Chain) -> Chain:
         """Shares of starts and transitions, and the law's own M-step."""
@@ -431,9 +422,10 @@ class MarkovChain(Model):
         startprob, transmat = self._startprob(params), params.transmat
         lengths = data.lengths
         if out.smoothed is not None:
-            out.smoothed[...] = self.law.log_prob(params.law, data.rows)
-            logliks = np.empty(len(lengths))
-            kernels.forward_backward(out.smoothed, lengths, None, startprob, transmat, logliks, self.n_threads)
+            log_prob, logliks = self.law.log_prob(params.law, data.rows), np.empty(len(lengths))
+            kernels.forward_backward(
+                log_prob, lengths, None, startprob, transmat, out.smoothed, logliks, self.n_threads
+            )
             self._refuse_impossible(logliks, data)
         if out.log_density is not None or out.filtered is not None:
             filtered = self.law.log_prob(params.law, data.rows)

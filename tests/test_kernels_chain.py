@@ -22,9 +22,11 @@ every_build = pytest.mark.parametrize("build", kernels.available())
 
 def forward_backward(build, log_prob, lengths, startprob, transmat, weight=None, n_threads=1):
     """Smoothed probabilities, log-likelihoods, starts, transitions."""
-    gamma, logliks = log_prob.copy(order="K"), np.full(len(lengths), np.nan)
-    sums = kernels.load(build).forward_backward(gamma, lengths, weight, startprob, transmat, logliks, n_threads)
-    return gamma, logliks, *sums
+    states, logliks = np.full(log_prob.shape, np.nan), np.full(len(lengths), np.nan)
+    sums = kernels.load(build).forward_backward(
+        log_prob, lengths, weight, startprob, transmat, states, logliks, n_threads
+    )
+    return states, logliks, *sums
 
 
 def filter_chain(build, log_prob, lengths, startprob, transmat):

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.special import xlogy
 
+from .. import kernels
 from .._blocks import Rows
 from .._charts import Simplex
-from .._model import Charts, Emission
+from .._model import Charts, Emission, Passes, Succession
 
 Array = NDArray[Any]
 
@@ -105,9 +106,25 @@ class Categorical(Emission):
 
     def log_prob(self, params: Symbols, rows: Rows) -> Array:
         """Look up the logarithm of each symbol's probability; 0 where missing."""
+        return self._table(params)[self._numbers(rows.X)]
+
+    def _table(self, params: Symbols) -> Array:
+        """Log-probabilities (m + 1, k) of the symbols, the last one missing."""
         with np.errstate(divide="ignore"):
-            table = np.vstack([np.log(params.emissionprob).T, np.zeros(len(params.emissionprob))])
-        return np.asarray(table[self._numbers(rows.X)])
+            log_prob = np.log(np.ascontiguousarray(params.emissionprob.T))
+        return np.vstack([log_prob, np.zeros(log_prob.shape[1])])
+
+    def expect_chain(self, params: Symbols, rows: Rows, succession: Succession) -> tuple[Passes, Sums]:
+        """Fused E-step of a chain, without an (n, k) array."""
+        lengths, weight, startprob, transmat, n_threads = succession
+        logliks = np.empty(len(lengths))
+        found = kernels.expect_chain_symbols(
+            rows.X, self._table(params), lengths, weight, startprob, transmat, logliks, n_threads
+        )
+        if not found:
+            return super().expect_chain(params, rows, succession)
+        starts, transitions, counts = found
+        return Passes(logliks, starts, transitions), Sums(0.0, np.ascontiguousarray(counts[:-1].T))
 
     def summarize(self, params: Symbols | None, rows: Rows, resp: Array) -> Sums:
         """How often each component emits each symbol."""

@@ -32,7 +32,7 @@ from scipy.special import ndtr
 from .. import kernels
 from .._arrays import is_elsewhere, send
 from .._blocks import Rows, has_holes, moments
-from .._model import Emission, Rounding, add
+from .._model import Emission, Passes, Rounding, Succession, add
 from .._patterns import units
 from ..exceptions import DataWarning
 from ._holes import find_holes
@@ -225,6 +225,19 @@ class Gaussian(Emission):
         fused = getattr(kernels.at(rows.X), f"expect_{self.kernel}")
         loglik, counts, *sums = fused(*rows[:4], log_weights, *params)
         return loglik - float(counts.sum()) * rows.log_unit, counts, Sums(0.0, counts, *self._close(rows, sums))
+
+    def expect_chain(self, params: Gaussians, rows: Rows, succession: Succession) -> tuple[Passes, Sums]:
+        """Fused E-step of a chain, without an (n, k) array."""
+        lengths, weight, startprob, transmat, n_threads = succession
+        logliks = np.empty(len(lengths))
+        fused = None if find_holes(rows) else getattr(kernels, f"expect_chain_{self.kernel}")
+        found = fused and fused(
+            rows.X, rows.center, rows.scale, *params, lengths, weight, startprob, transmat, logliks, n_threads
+        )
+        if not found:
+            return super().expect_chain(params, rows, succession)
+        starts, transitions, *sums = found
+        return Passes(logliks - rows.log_unit * lengths, starts, transitions), Sums(0.0, *sums)
 
     def _close(self, rows: Rows, sums: list[Array]) -> list[Array]:
         """Add what the fused step leaves out because it does not depend on the parameters."""

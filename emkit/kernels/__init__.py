@@ -19,6 +19,11 @@ from ..exceptions import KernelWarning
 from . import devices, reference
 from .reference import (
     condense_missing,
+    expect_chain_diag,
+    expect_chain_full,
+    expect_chain_spherical,
+    expect_chain_symbols,
+    expect_chain_tied,
     expect_diag,
     expect_full,
     expect_missing,
@@ -51,6 +56,11 @@ __all__ = [
     "at",
     "available",
     "condense_missing",
+    "expect_chain_diag",
+    "expect_chain_full",
+    "expect_chain_spherical",
+    "expect_chain_symbols",
+    "expect_chain_tied",
     "expect_diag",
     "expect_full",
     "expect_missing",

@@ -3,7 +3,7 @@
 Names shared by both, for ``N`` sequences with ``n`` rows in all and ``K`` states:
 
 ==============  ====================================================================================================
-``log_prob``    (n, K) float64: log-density of each row in each state, overwritten with the answer; -inf: impossible
+``log_prob``    (n, K) float64: log-density of each row in each state; -inf: impossible
 ``lengths``     (N,) int64: how many rows each sequence has, at least one; the sequences follow each other
 ``startprob``   (K,) float64: probabilities of the first state
 ``transmat``    (K, K) float64: ``transmat[i, j]`` is the probability of going from state i to state j
@@ -167,10 +167,11 @@ def forward_backward(
     weight: Array | None,
     startprob: Array,
     transmat: Array,
+    states: Array,
     logliks: Array,
     n_threads: int,
 ) -> tuple[Array, Array]:
-    """Overwrite ``log_prob`` with the probabilities of the states given all rows of the sequence, times its weight.
+    """Fill ``states`` (n, K) with the probabilities of the states given all rows of the sequence, times its weight.
 
     Parameters
     ----------
@@ -193,18 +194,52 @@ def forward_backward(
     """
     sequences = _sequences(lengths)
     weights = np.ones(len(lengths)) if weight is None else weight
-    gamma = np.empty_like(log_prob)
-    done = _smooth(log_prob, gamma, sequences, weights[sequences.which], startprob, transmat)
+    done = _smooth(log_prob, states, sequences, weights[sequences.which], startprob, transmat)
     logliks[sequences.which], transitions = done.loglik, done.transitions
     if not done.good.all():  # what the others have added is in the sums: the good ones go again without them
         transitions = np.zeros_like(transmat)
         for chosen, smooth in ((done.good, _smooth), (~done.good, _smooth_logarithms)):
             some = sequences.take(chosen)
-            again = smooth(log_prob, gamma, some, weights[some.which], startprob, transmat)
+            again = smooth(log_prob, states, some, weights[some.which], startprob, transmat)
             logliks[some.which] = again.loglik
             transitions += again.transitions
-    log_prob[...] = gamma
-    return gamma[sequences.first].sum(axis=0), transitions
+    return states[sequences.first].sum(axis=0), transitions
+
+
+def expect_chain_symbols(
+    numbers: Array,
+    table: Array,
+    lengths: Array,
+    weight: Array | None,
+    startprob: Array,
+    transmat: Array,
+    logliks: Array,
+    n_threads: int,
+) -> tuple[Array, Array, Array] | None:
+    """E-step of a chain of symbols, without an (n, K) array: ``starts`` and ``transitions``, and how often each occurs.
+
+    Parameters
+    ----------
+    numbers : ndarray of shape (n, 1)
+        Numbers of the symbols as floats; NaN: missing.
+    table : ndarray of shape (m + 1, K)
+        Logarithms of the probabilities of the m symbols; the last row, of a missing one, is 0.
+    lengths, weight, startprob, transmat, logliks, n_threads
+        As in `forward_backward`.
+
+    Returns
+    -------
+    starts, transitions : ndarray
+        As in `forward_backward`.
+    counts : ndarray of shape (m + 1, K)
+        None instead of all three if probabilities were not enough for a sequence: `forward_backward` has logarithms.
+    """
+    codes = np.where(np.isnan(numbers[:, 0]), len(table) - 1, numbers[:, 0]).astype(np.int64)
+    states = np.empty((len(codes), len(startprob)))
+    passes = forward_backward(table[codes], lengths, weight, startprob, transmat, states, logliks, n_threads)
+    counts = np.zeros(table.shape)
+    np.add.at(counts, codes, states)
+    return (*passes, counts)
 
 
 def filter_chain(log_prob: Array, lengths: Array, startprob: Array, transmat: Array, increments: Array) -> None:

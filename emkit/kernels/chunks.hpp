@@ -177,12 +177,18 @@ template <class T> Rows<T> compact(const Rows<T>& rows, Size d, T* memory, Size*
     return {memory, weight, stride, int(padded)};
 }
 
+// Components or states first .. last - 1.
+struct Range {
+    Size first, last;
+    Size count() const { return last - first; }
+};
+
 // A shape provides
-//   log_joint(rows, joint)       joint[k * stride + i] for every row and component, never NaN
-//   accumulate(k, rows, unit)    adds unit * (the sums over rows, weighted by their responsibility) to its totals
-//   accumulate_all(rows, unit)   the same for sums over all components, given all responsibilities as weights
-//   constant(k)                  what log_joint adds in T, as it should be
-//   WORTH_MOVING                 the share of rows below which moving them together costs less than it saves
+//   log_joint(rows, joint, components)  joint[(k - first) * stride + i] for every row and these components, never NaN
+//   accumulate(k, rows, unit)           adds unit * (the sums over rows, weighted by their responsibility) to its totals
+//   accumulate_all(rows, unit, count)   the same for sums over components, given the responsibilities of `count` as weights
+//   constant(k)                         what log_joint adds in T, as it should be
+//   WORTH_MOVING                        the share of rows below which moving them together costs less than it saves
 
 // What rounding a component's constant to T takes from the log-probabilities of every row.
 template <class T, class Shape> double lost(const Shape& shape, Size k) {
@@ -192,12 +198,12 @@ template <class T, class Shape> double lost(const Shape& shape, Size k) {
 // The second half of an E-step: sums over chunks of rows, given responsibilities that are 0 beyond the last row.
 template <class T, class Shape> class Totals {
   public:
-    Totals(const Plan<T>& plan, Size d, Size K, Shape& shape, double* counts)
-        : d(d), K(K), stride(plan.stride), shape(shape), counts(counts), moved((d + 1) * stride), kept(stride) {}
+    Totals(Size stride, Size d, Shape& shape, double* counts)
+        : d(d), stride(stride), shape(shape), counts(counts), moved((d + 1) * stride), kept(stride) {}
 
-    void add(const T* z, const T* responsibilities, int padded, double unit) {
-        for (Size k = 0; k < K; ++k) {
-            const T* resp = responsibilities + k * stride;
+    void add(const T* z, const T* responsibilities, int padded, double unit, Range components) {
+        for (Size k = components.first; k < components.last; ++k) {
+            const T* resp = responsibilities + (k - components.first) * stride;
             Vec<T> total{}, matter{};
             for (int i = 0; i < padded; i += LANES<T>) {
                 const Vec<T> r = load(resp + i);
@@ -213,7 +219,7 @@ template <class T, class Shape> class Totals {
     }
 
   private:
-    const Size d, K, stride;
+    const Size d, stride;
     Shape& shape;
     double* const counts;
     Buffer<T> moved;
@@ -224,12 +230,12 @@ template <class T, class Shape> class Totals {
 template <class T, class Shape> double expect(const Data& data, Size K, Shape& shape, double* counts) {
     const Plan<T> plan(data.n, data.d, K);
     Buffer<T> z(data.d * plan.stride), joint(K * plan.stride), weight(plan.stride), log_density(plan.stride);
-    Totals<T, Shape> totals(plan, data.d, K, shape, counts);
+    Totals<T, Shape> totals(plan.stride, data.d, shape, counts);
     double loglik = 0.0;
     for_each_chunk<T>(data, plan, z, [&](Size begin, int count, int padded) {
         const double unit = pack_weights<T>(data, begin, count, padded, weight);
         if (unit == 0.0) return;
-        shape.log_joint(Rows<T>{z, weight, plan.stride, padded}, joint);
+        shape.log_joint(Rows<T>{z, weight, plan.stride, padded}, joint, {0, K});
 
         for (int i = 0; i < padded; i += LANES<T>) {
             const Softmax<T> softmax(joint + i, K, plan.stride);
@@ -238,7 +244,7 @@ template <class T, class Shape> double expect(const Data& data, Size K, Shape& s
             for (Size k = 0; k < K; ++k) store<T>(joint + k * plan.stride + i, load(joint + k * plan.stride + i) * share);
         }
         loglik += unit * double_sum<T>(log_density, padded);
-        totals.add(z, joint, padded, unit);
+        totals.add(z, joint, padded, unit, {0, K});
     });
     // The constants were rounded by the same amount for every row; the rest of the rounding averages out.
     for (Size k = 0; k < K; ++k)
@@ -253,7 +259,7 @@ template <class T, class Shape> void log_prob(const Data& data, Size K, Shape& s
     Buffer<double> rounding(K);
     for (Size k = 0; k < K; ++k) rounding[k] = lost<T>(shape, k);
     for_each_chunk<T>(data, plan, z, [&](Size begin, int count, int padded) {
-        shape.log_joint(Rows<T>{z, nullptr, plan.stride, padded}, joint);
+        shape.log_joint(Rows<T>{z, nullptr, plan.stride, padded}, joint, {0, K});
         double* row = out + begin * K;
         for (int i = 0; i < count; ++i, row += K)
             for (Size k = 0; k < K; ++k) row[k] = double(joint[k * plan.stride + i]) + rounding[k];
@@ -264,7 +270,7 @@ template <class T, class Shape> void log_prob(const Data& data, Size K, Shape& s
 template <class T, class Shape> void summarize(const Data& data, Size K, Shape& shape, const double* resp, double* counts) {
     const Plan<T> plan(data.n, data.d, K);
     Buffer<T> z(data.d * plan.stride), joint(K * plan.stride);
-    Totals<T, Shape> totals(plan, data.d, K, shape, counts);
+    Totals<T, Shape> totals(plan.stride, data.d, shape, counts);
     for_each_chunk<T>(data, plan, z, [&](Size begin, int count, int padded) {
         const double* row = resp + begin * K;
         constexpr bool as_they_are = std::is_same_v<T, double>;  // float32 holds responsibilities of any size in units
@@ -273,8 +279,8 @@ template <class T, class Shape> void summarize(const Data& data, Size K, Shape& 
         for (int i = 0; i < count; ++i, row += K)
             for (Size k = 0; k < K; ++k) joint[k * plan.stride + i] = T(as_they_are ? row[k] : row[k] / unit);
         for (Size k = 0; k < K; ++k) std::fill(joint + k * plan.stride + count, joint + k * plan.stride + padded, T(0));
-        totals.add(z, joint, padded, unit);
-        shape.accumulate_all(Rows<T>{z, joint, plan.stride, padded}, unit);
+        totals.add(z, joint, padded, unit, {0, K});
+        shape.accumulate_all(Rows<T>{z, joint, plan.stride, padded}, unit, K);
     });
 }
 
@@ -289,7 +295,7 @@ template <class T, class Shape> void infer(const Data& data, Size K, Shape& shap
     const Size stride = plan.stride;
     Buffer<T> z(data.d * stride), joint(K * stride), log_density(stride), label(stride);
     for_each_chunk<T>(data, plan, z, [&](Size begin, int count, int padded) {
-        shape.log_joint(Rows<T>{z, nullptr, stride, padded}, joint);
+        shape.log_joint(Rows<T>{z, nullptr, stride, padded}, joint, {0, K});
         if (out.labels != nullptr) {
             for (int i = 0; i < padded; i += LANES<T>) {
                 Vec<T> highest = load(joint + i), best{};

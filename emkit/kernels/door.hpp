@@ -24,7 +24,7 @@ using Lengths = std::vector<size_t>;
 struct Arguments {
     Size K, d;
     const double *log_weights, *means, *covariance;  // the last is null if sums alone are wanted
-    double *firsts, *seconds;                        // null if they are not
+    double *firsts, *seconds;                        // null if they are not wanted
 };
 
 using Matrix = nb::ndarray<nb::ro, nb::ndim<2>, nb::device::cpu>;
@@ -89,7 +89,8 @@ template <template <class> class Law> struct Door {
         const size_t K = means.shape(0), d = data.d;
         const Lengths seconds_shape = Law<double>::seconds_shape(K, d);
         auto counts = zeros({K}), firsts = zeros({K, d}), seconds = zeros(seconds_shape);
-        const Arguments arguments{Size(K), Size(d), log_weights.data(), means.data(), covariance.data(), firsts.data(), seconds.data()};
+        const Arguments arguments{Size(K), Size(d), log_weights.data(), means.data(), covariance.data(), firsts.data(),
+                                  seconds_shape.empty() ? nullptr : seconds.data()};
         double loglik = 0.0;
         in_precision_of(X, [&](auto zero) {
             using T = decltype(zero);

@@ -36,6 +36,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .chain import expect_chain_symbols as expect_chain_symbols
 from .chain import filter_chain as filter_chain
 from .chain import forward_backward as forward_backward
 from .chain import viterbi as viterbi
@@ -48,6 +49,8 @@ from .missing import range_missing as range_missing
 from .missing import standardize_missing as standardize_missing
 
 Array = NDArray[Any]
+Sums = tuple[Array, Array, Array]  # counts, firsts, seconds
+ChainSums = tuple[Array, Array, Array, Array, Array]  # starts, transitions, counts, firsts, seconds
 LogJoint = Callable[[Array], Array]
 # Adds a piece to sums: z (d, rows), resp (K, rows), means, firsts, seconds.
 Add = Callable[[Array, Array, Array, Array, Array], None]
@@ -357,3 +360,40 @@ def summarize_spherical(X: Array, center: Array, scale: Array, means: Array, res
     """Sums for spherical covariances; ``seconds`` (K,), summed over the columns."""
     counts, firsts, seconds = summarize_diag(X, center, scale, means, resp)
     return counts, firsts, seconds.sum(axis=1)
+
+
+# Normal laws in the states of a chain ---------------------------------------------------------------------------------
+
+
+def _along_a_chain(log_prob: Callable[..., None], summarize: Callable[..., Sums]) -> Callable[..., ChainSums | None]:
+    """E-step of a chain: ``starts``, ``transitions`` and the sums of ``summarize``; the arguments are those of both.
+
+    None instead if probabilities were not enough for a sequence: `forward_backward` has logarithms.
+    """
+
+    def expect(
+        X: Array,
+        center: Array,
+        scale: Array,
+        means: Array,
+        covariance: Array,
+        lengths: Array,
+        weight: Array | None,
+        startprob: Array,
+        transmat: Array,
+        logliks: Array,
+        n_threads: int,
+    ) -> ChainSums | None:
+        log_densities = np.empty((len(X), len(means)))
+        log_prob(X, center, scale, means, covariance, log_densities)
+        states = np.empty_like(log_densities)
+        passes = forward_backward(log_densities, lengths, weight, startprob, transmat, states, logliks, n_threads)
+        return (*passes, *summarize(X, center, scale, means, states))
+
+    return expect
+
+
+expect_chain_full = _along_a_chain(log_prob_full, summarize_full)
+expect_chain_tied = _along_a_chain(log_prob_tied, summarize_tied)
+expect_chain_diag = _along_a_chain(log_prob_diag, summarize_diag)
+expect_chain_spherical = _along_a_chain(log_prob_spherical, summarize_spherical)

@@ -10,6 +10,10 @@
 #include <cstring>
 #include <utility>
 
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
 namespace emkit {
 
 #if defined(__AVX512F__)
@@ -102,6 +106,19 @@ template <class T, int P, int Q> EMKIT_INLINE inline void clear(Vec<T> (&accumul
 // The second operand where either is NaN.
 template <class T> inline Vec<T> larger(Vec<T> a, Vec<T> b) { return a > b ? a : b; }
 
+// Whether any lane is below a bound.
+inline bool any_below(Vec<double> v, double bound) {
+#if defined(__AVX512F__)
+    return _mm512_cmp_pd_mask((__m512d)v, _mm512_set1_pd(bound), _CMP_LT_OQ) != 0;
+#elif defined(__AVX2__)
+    return _mm256_movemask_pd(_mm256_cmp_pd((__m256d)v, _mm256_set1_pd(bound), _CMP_LT_OQ)) != 0;
+#else
+    double lane[LANES<double>];
+    store<double>(lane, v);
+    return *std::min_element(lane, lane + LANES<double>) < bound;
+#endif
+}
+
 #if defined(__GNUC__) || defined(__clang__)
 
 // Coefficients of the two series: 1 / i! and 1 / (2i + 1).
@@ -126,6 +143,28 @@ template <class T, std::size_t DISTANCE, std::size_t... I> inline T sum_lanes(Ve
     else return v[0];
 }
 template <class T> inline T sum(Vec<T> v) { return sum_lanes<T, LANES<T> / 2>(v, std::make_index_sequence<LANES<T>>{}); }
+
+// The halves of two rows of a square that trade places when the bit DISTANCE of row and column do.
+template <class T, std::size_t DISTANCE, std::size_t... I> inline void trade(Vec<T>& upper, Vec<T>& lower, std::index_sequence<I...>) {
+    constexpr std::size_t N = sizeof...(I);
+    const Vec<T> a = upper, b = lower;
+#if defined(__clang__)
+    upper = __builtin_shufflevector(a, b, (I & DISTANCE ? N + (I ^ DISTANCE) : I)...);
+    lower = __builtin_shufflevector(a, b, (I & DISTANCE ? N + I : I ^ DISTANCE)...);
+#else
+    upper = __builtin_shuffle(a, b, typename Lanes<T>::Bits{(I & DISTANCE ? N + (I ^ DISTANCE) : I)...});
+    lower = __builtin_shuffle(a, b, typename Lanes<T>::Bits{(I & DISTANCE ? N + I : I ^ DISTANCE)...});
+#endif
+}
+
+// Rows become columns: a square of vectors, bit by bit of the indices.
+template <class T, std::size_t DISTANCE = 1> EMKIT_INLINE inline void transpose_square(Vec<T> (&square)[LANES<T>]) {
+    if constexpr (DISTANCE < std::size_t(LANES<T>)) {
+        EMKIT_UNROLL for (std::size_t i = 0; i < std::size_t(LANES<T>); ++i)
+            if (!(i & DISTANCE)) trade<T, DISTANCE>(square[i], square[i | DISTANCE], std::make_index_sequence<LANES<T>>{});
+        transpose_square<T, 2 * DISTANCE>(square);
+    }
+}
 
 // sum_i coefficient[i] x^i by pairs, then pairs of pairs (Estrin): a third of the latency of Horner's rule.
 template <class T, int N> EMKIT_INLINE inline Vec<T> polynomial(const T (&coefficient)[N], Vec<T> x) {
@@ -182,6 +221,7 @@ template <class T> inline Vec<T> inverse_power(Vec<T> x, Vec<T>& exponents) {
 #else
 
 template <class T> inline T sum(T x) { return x; }
+template <class T> inline void transpose_square(T (&)[1]) {}
 template <class T> inline T inverse_power(T x, T& exponents) {
     const int exponent = x > T(0) ? std::max(std::ilogb(x), -int(Format<T>::bias)) : -int(Format<T>::bias);
     exponents += T(exponent);

@@ -1,0 +1,197 @@
+// One long sequence, from both ends.
+//
+// Each direction carries the probabilities x of the rows it has seen, jointly with the state at the last of them:
+//
+//   p = M x ;  x <- b p        M = A' from the left, A from the right; b: densities of the row
+//
+// Each goes to the middle and remembers where every block began. Then each turns round: it goes back through its own
+// blocks, the last first, finds x again from where the block began, and meets what comes from the other end, y:
+//
+//   probabilities of the states at a row    p y / s        s = sum(p y)
+//   expected transitions to it              M (x' (y / s))
+//
+// So nothing but a block is held, and the directions can run at once. Every scaling is by a power of two, which is exact;
+// the exponents add up to the log-likelihood.
+
+#pragma once
+
+#include "chain_law.hpp"
+#include "chain_matrices.hpp"
+
+namespace emkit {
+namespace {
+
+// From one end on: what is known at the last row seen.
+template <class Matrix> class Direction {
+  public:
+    // `first` are the probabilities before anything is seen: startprob from the left, ones from the right.
+    Direction(const Transitions& A, const double* first) : M(A), step(A.transposed ? -M.stride : M.stride), first(first), row(M.stride) {}
+
+    const Matrix M;
+    const Size step;  // from a row to the next, in the order of time
+    bool started = false;
+    double total = 0.0;
+    Size exponents = 0;
+
+    void begin() {
+        started = false;
+        exponents = 0;
+    }
+
+    // To where another has come, or a block began.
+    void set(const double* x) {
+        started = true;
+        std::copy(x, x + M.stride, row + 0);
+        total = 0.0;
+        for (Size k = 0; k < M.stride; ++k) total += row[k];
+    }
+    void set(const Direction& other) {
+        if (other.started) set(other.row);
+        else begin();
+    }
+
+    // Go through rows whose arrays begin at b, p and x; the row before comes to stand before them.
+    void run(const double* b, double* p, double* x, int count) {
+        const Size last = (count - 1) * M.stride, begin = step > 0 ? 0 : last;
+        b += begin, p += begin, x += begin;
+        if (started) {
+            std::copy(row + 0, row + M.stride, x - step);
+            M.run(b, p, x, step, count, total, exponents);
+        } else {
+            total = 0.0;
+            for (Size k = 0; k < M.K; ++k) {
+                p[k] = first[k];
+                total += x[k] = first[k] * b[k];
+            }
+            M.run(b + step, p + step, x + step, step, count - 1, total, exponents);
+            started = true;
+        }
+        const double* end = x + (count - 1) * step;
+        std::copy(end, end + M.stride, row + 0);
+    }
+
+    // The last row seen.
+    const double* last() const { return row; }
+
+  private:
+    const double* const first;
+    Buffer<double> row;
+};
+
+// The rows of a sequence that one direction sees first.
+template <class Matrix> class Half {
+  public:
+    Half(const Transitions& own, const double* first, const Transitions& other, const double* other_first, Law& law)
+        : own(own, first), starts(own.K), K(own.K), left(!own.transposed), law(law), other(other, other_first),
+          stride(this->own.M.stride), states(stride * STRIDE), b(memory()), p(memory()), x(memory()), q(memory()), y(memory()),
+          pairs(this->own.M.size) {}
+
+    Direction<Matrix> own;
+    double highest;         // sum of the rows' highest log-densities
+    bool good;              // nothing was lost
+    Buffer<double> starts;  // probabilities of the first state, in the half that has it
+
+    // Go to the middle.
+    void approach(Size first_row, Size n_rows) {
+        begin = first_row;
+        T = n_rows;
+        highest = 0.0;
+        good = true;
+        std::fill(pairs + 0, pairs + own.M.size, 0.0);
+        own.begin();
+        marks.resize((n_blocks() + 1) * stride);
+        for (Size block = 0; block < n_blocks(); ++block) {
+            if (block > 0) std::copy(own.last(), own.last() + stride, marks.data() + block * stride);
+            highest += densities(block);
+            own.run(at(b), at(p), at(x), size(block));
+        }
+    }
+
+    // What has come from the other end is where it will be met.
+    void meet(const Half& opposite) { other.set(opposite.own); }
+
+    // Turn round.
+    void leave(double weight) {
+        for (Size block = n_blocks() - 1; block >= 0; --block) {
+            if (block < n_blocks() - 1) {
+                densities(block);
+                if (block > 0) own.set(marks.data() + block * stride);
+                else own.begin();
+                own.run(at(b), at(p), at(x), size(block));
+            }
+            other.run(at(b), at(q), at(y), size(block));
+            count(block, weight);
+        }
+    }
+
+    void collect(double* transitions) const {
+        own.M.collect(pairs, [&](Size source, Size target, double value) {
+            transitions[left ? source * K + target : target * K + source] += value;
+        });
+    }
+
+  private:
+    static constexpr int BLOCK = 96;
+
+    Size memory() const { return (BLOCK + 4) * stride; }  // at either end a row more, and a margin for the diagonals
+    double* at(double* rows, Size row = 0) const { return rows + (row + 2) * stride; }
+    Size n_blocks() const { return (T + BLOCK - 1) / BLOCK; }
+    int size(Size block) const { return int(std::min<Size>(BLOCK, T - block * BLOCK)); }
+    Size first_row(Size block) const { return left ? begin + block * BLOCK : begin + T - block * BLOCK - size(block); }
+
+    double densities(Size block) {
+        const double total = law.densities(first_row(block), size(block), {0, K}, states);
+        transpose(states, STRIDE, stride, round_up(size(block), N), at(b), stride);
+        return total;
+    }
+
+    double product(const double* a, const double* b) const {
+        Vec<double> sums{};
+        for (Size k = 0; k < stride; k += N) sums += load(a + k) * load(b + k);
+        return sum<double>(sums);
+    }
+
+    // Probabilities of a block's states, and the transitions within it and to it.
+    void count(Size block, double weight) {
+        const int rows = size(block);
+        for (int r = rows - 1; r >= 0; --r) {
+            double *probability = at(p, r), *met = at(y, r);
+            const double s = product(probability, met);
+            good &= s >= LEAST;
+            const double share = weight / std::max(s, LEAST);
+            for (Size k = 0; k < stride; k += N) {
+                const Vec<double> scaled = load(met + k) * share;
+                store<double>(met + k, scaled);
+                store<double>(probability + k, load(probability + k) * scaled);
+            }
+        }
+        if (left && block == 0) std::copy(at(p), at(p) + K, starts + 0);
+        // The first row that a direction sees has no transition to it. The one across the middle is left to the right half.
+        const int first = block == 0;
+        if (left) {
+            own.M.update(at(x, first - 1), at(y, first), rows - first, pairs);
+        } else {
+            const int across = block == n_blocks() - 1;
+            if (across) {
+                const double s = product(at(q), at(x)), share = weight / std::max(s, LEAST);
+                good &= s >= LEAST;
+                for (Size k = 0; k < stride; k += N) store<double>(at(y, -1) + k, load(at(y, -1) + k) * share);
+            }
+            own.M.update(at(x, 1 - across), at(y, -across), rows - first + across, pairs);
+        }
+        transpose(at(p), stride, round_up(rows, N), stride, states, STRIDE);
+        law.add(first_row(block), rows, {0, K}, states);
+    }
+
+    const Size K;
+    const bool left;
+    Law& law;
+    Direction<Matrix> other;
+    const Size stride;
+    Buffer<double> states, b, p, x, q, y, pairs;
+    std::vector<double> marks;
+    Size begin = 0, T = 0;
+};
+
+}  // namespace
+}  // namespace emkit

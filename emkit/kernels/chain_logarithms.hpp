@@ -1,0 +1,194 @@
+// The recursion in logarithms, for what is too much for probabilities.
+
+#pragma once
+
+#include "chain_matrices.hpp"
+
+namespace emkit {
+namespace {
+
+// Logarithms of the transitions by diagonals or, if there are many, by source; for each target the sources in order.
+class LogTransitions {
+  public:
+    const Size K, stride;
+
+  private:
+    const std::vector<Size> offsets;
+    const bool banded;
+
+  public:
+    const Size size;
+
+    explicit LogTransitions(const Transitions& A)
+        : K(A.K), stride(round_up(K, N)), offsets(diagonals(A)), banded(Size(offsets.size()) <= K / 4),
+          size(stride * (banded ? Size(offsets.size()) : K)), M(size) {
+        std::fill(M + 0, M + size, IMPOSSIBLE);
+        for_each([&](Size i, Size j, Size place) { M[place] = std::log(A(i, j)); });
+        for (int n = 0; n < N; ++n) lane[n] = n;
+    }
+
+    // Calls use(source, target, place) for each transition that is kept.
+    template <class Use> void for_each(Use use) const {
+        if (banded) {
+            for (size_t d = 0; d < offsets.size(); ++d)
+                for (Size j = std::max<Size>(0, offsets[d]); j < std::min(K, K + offsets[d]); ++j)
+                    use(j - offsets[d], j, Size(d) * stride + j);
+        } else {
+            for (Size i = 0; i < K; ++i)
+                for (Size j = 0; j < K; ++j) use(i, j, i * stride + j);
+        }
+    }
+
+    // Calls use(w, x + M, sources, place) for W vectors of targets from k on; `stride` values around x are not NaN.
+    template <int W, class Use> EMKIT_INLINE void candidates(const double* x, Size k, Use use) const {
+        Size place = k;
+        if (banded) {
+            for (const Size o : offsets) {
+                EMKIT_UNROLL for (int w = 0; w < W; ++w)
+                    use(w, load(x + k + w * N - o) + load(M + place + w * N), load(lane) + double(k + w * N - o), place + w * N);
+                place += stride;
+            }
+        } else {
+            for (Size i = 0; i < K; ++i, place += stride)
+                EMKIT_UNROLL for (int w = 0; w < W; ++w) use(w, x[i] + load(M + place + w * N), fill<double>(double(i)), place + w * N);
+        }
+    }
+
+    // best = l + max over sources of x + M, and the source.
+    template <class Index> void advance(const double* x, const double* l, double* best, Index* source) const {
+        for (Size k = 0; k < stride; k += 4 * N)
+            with_size(int(std::min<Size>(4, (stride - k) / N)), [&](auto width) EMKIT_INLINE {
+                constexpr int W = decltype(width)::value;
+                Vec<double> highest[W], from[W];
+                clear<double>(from);
+                EMKIT_UNROLL for (int w = 0; w < W; ++w) highest[w] = fill<double>(IMPOSSIBLE);
+                candidates<W>(x, k, [&](int w, Vec<double> candidate, Vec<double> i, Size) EMKIT_INLINE {
+                    from[w] = candidate > highest[w] ? i : from[w];
+                    highest[w] = larger<double>(candidate, highest[w]);
+                });
+                double sources[W * N];
+                EMKIT_UNROLL for (int w = 0; w < W; ++w) {
+                    store<double>(best + k + w * N, highest[w]);
+                    store<double>(sources + w * N, from[w]);
+                }
+                const Size count = std::min<Size>(W * N, K - k);
+                for (Size n = 0; n < count; ++n) {
+                    source[k + n] = Index(sources[n]);
+                    best[k + n] += l[k + n];
+                }
+            });
+    }
+
+    // to = log sum over sources of exp(x + M)
+    void product(const double* x, double* to) const {
+        for (Size k = 0; k < stride; k += N) {
+            Vec<double> highest = fill<double>(LOWEST), total{};
+            candidates<1>(x, k, [&](int, Vec<double> candidate, Vec<double>, Size) EMKIT_INLINE {
+                highest = larger<double>(candidate, highest);
+            });
+            candidates<1>(x, k, [&](int, Vec<double> candidate, Vec<double>, Size) EMKIT_INLINE {
+                total += exp<double>(candidate - highest);
+            });
+            const Vec<double> sums = highest + log<double>(larger<double>(total, fill<double>(1.0)));
+            store<double>(to + k, total > 0.0 ? sums : fill<double>(IMPOSSIBLE));
+        }
+    }
+
+  private:
+    Buffer<double> M;
+    double lane[N];
+};
+
+// One sequence; `states` may be `log_prob`.
+struct Sequence {
+    const double* log_prob;  // (T, K)
+    double* states;          // (T, K)
+    Size T;
+};
+
+// What is too much for probabilities.
+class Logarithms {
+  public:
+    Logarithms(const double* startprob, const double* transmat, Size K)
+        : K(K), forth({transmat, K, false}), back({transmat, K, true}), stride(forth.stride), start(stride), rows(6 * stride),
+          before(rows + stride), after(rows + 3 * stride), joint(rows + 5 * stride), pairs(forth.size) {
+        for (Size k = 0; k < K; ++k) start[k] = std::log(startprob[k]);
+        std::fill(before, before + stride, IMPOSSIBLE);
+        std::fill(after, after + stride, IMPOSSIBLE);
+    }
+
+    // Log-likelihood; `states` become weighted probabilities, and what was expected is added to `transitions`.
+    double smooth(const Sequence& s, double weight, double* transitions) {
+        for (Size t = 0; t < s.T; ++t) {
+            advance(s, t);
+            std::copy(before, before + K, s.states + t * K);
+        }
+        const double loglik = sum_of(before);
+        if (loglik == IMPOSSIBLE) {
+            std::fill(s.states, s.states + s.T * K, 0.0);
+            return loglik;
+        }
+        std::fill(pairs + 0, pairs + forth.size, 0.0);
+        for (Size t = s.T - 1; t >= 0; --t) {
+            const double* l = s.log_prob + t * K;
+            double* state = s.states + t * K;
+            for (Size k = 0; k < K; ++k) before[k] = state[k] - loglik;
+            if (t == s.T - 1) std::fill(joint, joint + K, 0.0);
+            else {
+                count_pairs();
+                back.product(after, joint);
+            }
+            for (Size k = 0; k < K; ++k) {
+                after[k] = l[k] + joint[k];
+                state[k] = weight * std::exp(state[k] + joint[k] - loglik);
+            }
+        }
+        forth.for_each([&](Size i, Size j, Size place) { transitions[i * K + j] += weight * pairs[place]; });
+        return loglik;
+    }
+
+    // Log-densities given the rows before; `states` become probabilities given the rows up to each.
+    void filter(const Sequence& s, double* increments) {
+        for (Size t = 0; t < s.T; ++t) {
+            advance(s, t);
+            const double total = increments[t] = sum_of(before);
+            for (Size k = 0; k < K; ++k) {
+                if (total > IMPOSSIBLE) before[k] -= total;
+                s.states[t * K + k] = std::exp(before[k]);
+            }
+        }
+    }
+
+  private:
+    void advance(const Sequence& s, Size t) {
+        if (t == 0) std::copy(start + 0, start + K, joint);
+        else forth.product(before, joint);
+        for (Size k = 0; k < K; ++k) before[k] = joint[k] + s.log_prob[t * K + k];
+    }
+
+    double sum_of(const double* x) const {
+        const double highest = *std::max_element(x, x + K);
+        if (highest == IMPOSSIBLE) return highest;
+        double total = 0.0;
+        for (Size k = 0; k < K; ++k) total += std::exp(x[k] - highest);
+        return highest + std::log(total);
+    }
+
+    // Transitions between the rows of `before` and `after`.
+    void count_pairs() {
+        for (Size k = 0; k < stride; k += N)
+            forth.candidates<1>(before, k, [&](int, Vec<double> candidate, Vec<double>, Size place) EMKIT_INLINE {
+                store<double>(pairs + place, load(pairs + place) + exp<double>(candidate + load(after + k)));
+            });
+    }
+
+    const Size K;
+    const LogTransitions forth, back;
+    const Size stride;
+    Buffer<double> start, rows;            // the rows with margins for the diagonals
+    double *const before, *const after, *const joint;
+    Buffer<double> pairs;
+};
+
+}  // namespace
+}  // namespace emkit
