@@ -5,12 +5,12 @@
 //   p = M x ;  x <- b p        M = A' from the left, A from the right; b: densities of the row
 //
 // Each goes to the middle and remembers where every block began. Then each turns round: it goes back through its own
-// blocks, the last first, finds x again from where the block began, and meets what comes from the other end, y:
+// blocks, the last first, finds x again from where the block began (or from p, kept where it is costly), and meets what comes from the other end, y:
 //
 //   probabilities of the states at a row    p y / s        s = sum(p y)
 //   expected transitions to it              M (x' (y / s))
 //
-// So nothing but a block is held, and the directions can run at once. Every scaling is by a power of two, which is exact;
+// So little more than a block is held, and the directions can run at once. Every scaling is by a power of two, which is exact;
 // the exponents add up to the log-likelihood.
 
 #pragma once
@@ -52,28 +52,37 @@ template <class Matrix> class Direction {
 
     // Go through rows whose arrays begin at b, p and x; the row before comes to stand before them.
     void run(const double* b, double* p, double* x, int count) {
-        const Size last = (count - 1) * M.stride, begin = step > 0 ? 0 : last;
-        b += begin, p += begin, x += begin;
-        if (started) {
-            std::copy(row + 0, row + M.stride, x - step);
-            M.run(b, p, x, step, count, total, exponents);
-        } else {
-            total = 0.0;
-            for (Size k = 0; k < M.K; ++k) {
-                p[k] = first[k];
-                total += x[k] = first[k] * b[k];
-            }
-            M.run(b + step, p + step, x + step, step, count - 1, total, exponents);
-            started = true;
-        }
-        const double* end = x + (count - 1) * step;
-        std::copy(end, end + M.stride, row + 0);
+        go(b, p, x, count, [&](auto... rows) { M.run(rows..., total, exponents); });
+    }
+
+    // The same, p being known.
+    void replay(const double* b, double* p, double* x, int count) {
+        go(b, p, x, count, [&](auto... rows) { M.replay(rows..., total, exponents); });
     }
 
     // The last row seen.
     const double* last() const { return row; }
 
   private:
+    template <class Run> void go(const double* b, double* p, double* x, int count, Run run) {
+        const Size last = (count - 1) * M.stride, begin = step > 0 ? 0 : last;
+        b += begin, p += begin, x += begin;
+        if (started) {
+            std::copy(row + 0, row + M.stride, x - step);
+            run(b, p, x, step, count);
+        } else {
+            total = 0.0;
+            for (Size k = 0; k < M.K; ++k) {
+                p[k] = first[k];
+                total += x[k] = first[k] * b[k];
+            }
+            run(b + step, p + step, x + step, step, count - 1);
+            started = true;
+        }
+        const double* end = x + (count - 1) * step;
+        std::copy(end, end + M.stride, row + 0);
+    }
+
     const double* const first;
     Buffer<double> row;
 };
@@ -100,10 +109,15 @@ template <class Matrix> class Half {
         std::fill(pairs + 0, pairs + own.M.size, 0.0);
         own.begin();
         marks.resize((n_blocks() + 1) * stride);
+        if (own.M.is_costly() && T * stride > kept_size) {
+            kept.reset();
+            kept.reset(new double[kept_size = T * stride]);
+        }
         for (Size block = 0; block < n_blocks(); ++block) {
             if (block > 0) std::copy(own.last(), own.last() + stride, marks.data() + block * stride);
             highest += densities(block);
             own.run(at(b), at(p), at(x), size(block));
+            if (kept && block < n_blocks() - 1) std::copy(at(p), at(p, size(block)), kept.get() + block * BLOCK * stride);
         }
     }
 
@@ -117,7 +131,13 @@ template <class Matrix> class Half {
                 densities(block);
                 if (block > 0) own.set(marks.data() + block * stride);
                 else own.begin();
-                own.run(at(b), at(p), at(x), size(block));
+                if (kept) {
+                    const double* known = kept.get() + block * BLOCK * stride;
+                    std::copy(known, known + size(block) * stride, at(p));
+                    own.replay(at(b), at(p), at(x), size(block));
+                } else {
+                    own.run(at(b), at(p), at(x), size(block));
+                }
             }
             other.run(at(b), at(q), at(y), size(block));
             count(block, weight);
@@ -189,7 +209,9 @@ template <class Matrix> class Half {
     Direction<Matrix> other;
     const Size stride;
     Buffer<double> states, b, p, x, q, y, pairs;
-    std::vector<double> marks;
+    std::vector<double> marks;       // x before each block
+    std::unique_ptr<double[]> kept;  // p of all rows, where it is costly
+    Size kept_size = 0;
     Size begin = 0, T = 0;
 };
 

@@ -10,6 +10,8 @@ namespace {
 // M[source][target]: transmat for the direction from the left, its transpose for the one from the right. All have
 //   stride                        of rows of states
 //   run(b, p, x, step, ...)       the recursion, row by row, each `step` after the one before
+//   replay(b, p, x, step, ...)    the same where p is known
+//   is_costly()                   whether to compute p takes longer than to write it down and read it again
 //   update(x, y, count, pairs)    pairs += x' y where M is not 0
 //   collect(pairs, add)           add(source, target, M * pairs)
 
@@ -17,6 +19,14 @@ namespace {
 class Padded {
   public:
     const Size K, stride;
+
+    // The recursion, p being known.
+    void replay(const double* b, double* p, double* x, Size step, int count, double& total, Size& exponents) const {
+        recur(b, p, x, step, count, total, exponents, [&](const double* from, Size k, auto& to) EMKIT_INLINE {
+            const double* row = p + (from + step - x) + k;
+            for (size_t w = 0; w < std::size(to); ++w) to[w] = load(row + w * N);
+        });
+    }
 
   protected:
     explicit Padded(Size K) : K(K), stride(round_up(K, std::max(4, N))) {}
@@ -52,6 +62,8 @@ class Dense : public Padded {
   public:
     const Size size;
 
+    bool is_costly() const { return K > 16; }
+
     explicit Dense(const Transitions& A) : Padded(A.K), size(stride * stride), M(size) {
         for (Size i = 0; i < K; ++i)
             for (Size j = 0; j < K; ++j) M[i * stride + j] = A(i, j);
@@ -67,8 +79,8 @@ class Dense : public Padded {
                 EMKIT_UNROLL for (int u = 0; u < U; ++u)
                     EMKIT_UNROLL for (int w = 0; w < W; ++w) part[u][w] += from[i + u] * load(m + u * stride + w * N);
             EMKIT_UNROLL for (int w = 0; w < W; ++w) {
-                to[w] = part[0][w];
-                EMKIT_UNROLL for (int u = 1; u < U; ++u) to[w] += part[u][w];
+                if constexpr (U == 2) to[w] = part[0][w] + part[1][w];
+                else to[w] = (part[0][w] + part[1][w]) + (part[2][w] + part[3][w]);
             }
         });
     }
@@ -120,6 +132,8 @@ class Band : public Padded {
   public:
     const std::vector<Size> offsets;
     const Size size;
+
+    bool is_costly() const { return false; }
 
     explicit Band(const Transitions& A) : Padded(A.K), offsets(diagonals(A)), size(stride * Size(offsets.size())), M(size) {
         for (size_t d = 0; d < offsets.size(); ++d)
