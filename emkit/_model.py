@@ -269,6 +269,11 @@ class Emission(ABC):
         passes = kernels.forward_backward(log_prob, lengths, weight, startprob, transmat, states, logliks, n_threads)
         return Passes(logliks, *passes), self.summarize(params, rows, states)
 
+    def decode(self, params: Params, rows: Data, succession: Succession, path: Array, scores: Array) -> None:
+        """Fill the most probable states (n,) of a chain, and their log-probability (N,) in each sequence."""
+        lengths, _, startprob, transmat, n_threads = succession
+        kernels.viterbi(self.log_prob(params, rows), lengths, startprob, transmat, path, scores, n_threads)
+
     def infer(self, log_weights: Array, params: Params, rows: Data, *out: Array | None) -> None:
         """Fill log-densities (n,), responsibilities (n, k) and labels (n,) of a mixture, each unless None."""
         log_density, resp = _posterior(self.log_prob(params, rows) + log_weights)

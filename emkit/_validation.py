@@ -24,6 +24,9 @@ from .exceptions import DataWarning, InvalidParameterError
 
 Array = NDArray[Any]
 
+# Rows of one block of the passes over all cells.
+_BLOCK_ROWS = 65_536
+
 
 class Rule(Protocol):
     """One kind of value a parameter may have."""
@@ -165,7 +168,7 @@ def check_holes(estimator: Any, X: Any, missing_values: Any, *, reset: bool) -> 
     _refuse_kinds(X)
     X = validate_data(estimator, _numbers(X), reset=reset, dtype=[np.float64, np.float32], ensure_all_finite=False)
     X = _aligned(X)
-    if np.isinf(kernels.range_missing(X)).any() and np.isinf(X).any():
+    if not _is_finite(X) and np.isinf(kernels.range_missing(X)).any() and np.isinf(X).any():
         row, column = (int(i) for i in np.argwhere(np.isinf(X))[0])
         names = getattr(estimator, "feature_names_in_", None)
         name = f"column {column}" if names is None else f"column {names[column]!r}"
@@ -274,14 +277,23 @@ def _is_rectangular(X: list[Any]) -> bool:
     return len(lengths) == 1
 
 
+def _is_finite(X: Array) -> bool:
+    """Whether no cell is NaN or infinite; False also if the cells are too large for their sum to tell."""
+    for begin in range(0, len(X), _BLOCK_ROWS):
+        block = X[begin : begin + _BLOCK_ROWS]
+        with np.errstate(over="ignore", invalid="ignore"):
+            if not np.isfinite(block.sum(dtype=np.float64)):
+                return False
+        release(block)
+    return True
+
+
 def check_finite(X: Array, names: Any = None) -> None:
     """Name the first NaN or infinite cell; a block at a time, without a copy."""
-    for begin in range(0, len(X), 65_536):
-        block = X[begin : begin + 65_536]
-        with np.errstate(over="ignore", invalid="ignore"):
-            if np.isfinite(block.sum(dtype=np.float64)):
-                release(block)
-                continue  # a NaN or an infinity would have shown
+    for begin in range(0, len(X), _BLOCK_ROWS):
+        block = X[begin : begin + _BLOCK_ROWS]
+        if _is_finite(block):
+            continue
         bad = np.argwhere(~np.isfinite(block))
         if len(bad):
             row, column = int(bad[0, 0]) + begin, int(bad[0, 1])

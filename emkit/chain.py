@@ -435,10 +435,10 @@ class MarkovChain(Model):
                 out.filtered[...] = filtered
                 self._refuse_impossible(np.add.reduceat(increments, np.cumsum(lengths) - lengths), data)
         if out.path is not None or out.score is not None:
-            states = self.law.log_prob(params.law, data.rows)
-            path = np.empty(len(states), np.int64) if out.path is None else out.path
+            path = np.empty(data.n_rows, np.int64) if out.path is None else out.path
             score = np.empty(len(lengths)) if out.score is None else out.score
-            kernels.viterbi(states, lengths, startprob, transmat, path, score, self.n_threads)
+            succession = Succession(lengths, None, startprob, transmat, self.n_threads)
+            self.law.decode(params.law, data.rows, succession, path, score)
             self._refuse_impossible(score, data)
 
     def _refuse_impossible(self, logliks: Array, data: Runs) -> None:

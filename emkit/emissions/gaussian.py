@@ -239,6 +239,16 @@ class Gaussian(Emission):
         starts, transitions, *sums = found
         return Passes(logliks - rows.log_unit * lengths, starts, transitions), Sums(0.0, *sums)
 
+    def decode(self, params: Gaussians, rows: Rows, succession: Succession, path: Array, scores: Array) -> None:
+        """Most probable path, without an (n, k) array."""
+        if find_holes(rows):
+            super().decode(params, rows, succession, path, scores)
+            return
+        lengths, _, startprob, transmat, n_threads = succession
+        fused = getattr(kernels, f"viterbi_{self.kernel}")
+        fused(rows.X, rows.center, rows.scale, *params, lengths, startprob, transmat, path, scores, n_threads)
+        scores -= rows.log_unit * lengths
+
     def _close(self, rows: Rows, sums: list[Array]) -> list[Array]:
         """Add what the fused step leaves out because it does not depend on the parameters."""
         return sums

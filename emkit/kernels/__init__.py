@@ -49,6 +49,10 @@ from .reference import (
     summarize_spherical,
     summarize_tied,
     viterbi,
+    viterbi_diag,
+    viterbi_full,
+    viterbi_spherical,
+    viterbi_tied,
 )
 
 __all__ = [
@@ -87,6 +91,10 @@ __all__ = [
     "summarize_spherical",
     "summarize_tied",
     "viterbi",
+    "viterbi_diag",
+    "viterbi_full",
+    "viterbi_spherical",
+    "viterbi_tied",
 ]
 
 _MODULES = {

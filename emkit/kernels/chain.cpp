@@ -1,6 +1,7 @@
 // Hidden Markov chains: the kernels specified in chain.py.
 
 #include "chain_smooth.hpp"
+#include "chain_viterbi.hpp"
 
 namespace emkit {
 namespace {
@@ -47,67 +48,6 @@ template <class Matrix> void filter(const Chain& chain, double* log_prob, double
                 for (Size k = 0; k < K; ++k) l[k] = x[r * stride + k] * share;
             }
             std::copy(x + (count - 1) * stride, x + count * stride, x - stride);
-        }
-    });
-}
-
-// The most probable path -------------------------------------------------------------------------------------------------
-
-// Scores of the best paths from one end of a sequence, and for every state the one before it on that path.
-template <class Index> class Advance {
-  public:
-    Advance(const Transitions& A, const double* first) : K(A.K), M(A), log_first(K), memory(4 * M.stride), x(memory + M.stride) {
-        for (Size k = 0; k < K; ++k) log_first[k] = std::log(first[k]);
-    }
-
-    // `l` and `sources` are those of the first row; `step` leads to the next.
-    void run(const double* l, Index* sources, Size step, Size count) {
-        for (Size k = 0; k < K && count > 0; ++k) x[k] = log_first[k] + l[k];
-        double* next = x == memory + M.stride ? x + M.stride : x - M.stride;
-        for (Size t = 1; t < count; ++t, std::swap(x, next)) M.advance(x, l + t * step, next, sources + t * step);
-    }
-
-    double score(Size k) const { return x[k]; }
-
-  private:
-    const Size K;
-    const LogTransitions M;
-    Buffer<double> log_first, memory;  // two rows, with margins for the diagonals
-    double* x;
-};
-
-// A long sequence from both ends: the best path goes through the best pair of states in the middle.
-template <class Index> void decode(const Chain& chain, const double* log_prob, Size* path, double* scores, int n_threads) {
-    const Size K = chain.K;
-    const std::vector<double> ones(K, 1.0);
-    Advance<Index> left({chain.transmat, K, false}, chain.startprob), right({chain.transmat, K, true}, ones.data());
-    const std::unique_ptr<Index[]> sources(new Index[chain.longest() * K]);
-    chain.for_each([&](Size s, Size begin, Size T) {
-        const Size middle = T > SHORT ? T / 2 : T;
-        const double *l = log_prob + begin * K, *end = l + (T - 1) * K;
-        Index *const came_from = sources.get(), *const goes_to = came_from + (T - 1) * K;
-        const bool at_once = n_threads > 1 && middle < T && worth_a_thread(T, K);
-        both(at_once, [&] { left.run(l, came_from, K, middle); }, [&] { right.run(end, goes_to, -K, T - middle); });
-        Size state = 0, next = 0;
-        double best = IMPOSSIBLE;
-        for (Size i = 0; i < K; ++i) {
-            if (middle == T) {
-                if (left.score(i) > best) best = left.score(state = i);
-                continue;
-            }
-            for (Size j = 0; j < K; ++j) {
-                const double score = left.score(i) + std::log(chain.transmat[i * K + j]) + right.score(j);
-                if (score > best) best = score, state = i, next = j;
-            }
-        }
-        scores[s] = best;
-        for (Size t = middle - 1; t >= 0; --t) {
-            path[begin + t] = state;
-            if (t > 0) state = sources[t * K + state];
-        }
-        for (Size t = middle; t < T; ++t) {
-            path[begin + t] = next;
-            if (t < T - 1) next = sources[t * K + next];
         }
     });
 }
@@ -185,6 +125,17 @@ nb::object expect_chain_symbols(const InOut<const double, 2>& numbers, const Par
     return nb::make_tuple(sums.starts, sums.transitions, counts);
 }
 
+// The most probable paths, for two laws of the same rows.
+void decode(const Chain& chain, Law& one, Law& two, const InOut<Size, 1>& path, const InOut<double, 1>& scores, int n_threads) {
+    if (chain.K <= 256) decode<std::uint8_t>(chain, one, two, path.data(), scores.data(), n_threads);
+    else decode<std::uint32_t>(chain, one, two, path.data(), scores.data(), n_threads);
+}
+
+void check_paths(const Chain& chain, const InOut<Size, 1>& path, const InOut<double, 1>& scores) {
+    check_shape("path", path, {size_t(chain.n)});
+    check_shape("scores", scores, {size_t(chain.count)});
+}
+
 template <template <class> class Shape> struct NormalDoor {
     using Covariance = Parameter<Shape<double>::DIMENSIONS>;
 
@@ -194,8 +145,7 @@ template <template <class> class Shape> struct NormalDoor {
         const Data data = Door<Shape>::check(X, std::nullopt, center, scale, means);
         const Chain chain = check(X.shape(0), lengths, startprob, transmat);
         const size_t K = chain.K, d = data.d;
-        check_shape("means", means, {K, d});
-        check_shape(Shape<double>::COVARIANCE, covariance, Shape<double>::covariance_shape(K, d));
+        check_law(chain, data, means, covariance);
         const Sums sums(chain, weight, logliks, n_threads);
         const Lengths own = Shape<double>::seconds_shape(K, d), seconds_shape = own.empty() ? Lengths{d, d} : own;
         const std::vector<double> log_weights(K);
@@ -221,11 +171,34 @@ template <template <class> class Shape> struct NormalDoor {
         return nb::make_tuple(sums.starts, sums.transitions, counts[0], firsts[0], seconds[0]);
     }
 
+    static void viterbi(const Matrix& X, const Parameter<1>& center, const Parameter<1>& scale, const Parameter<2>& means,
+                        const Covariance& covariance, const Counts& lengths, const Parameter<1>& startprob, const Parameter<2>& transmat,
+                        const InOut<Size, 1>& path, const InOut<double, 1>& scores, int n_threads) {
+        const Data data = Door<Shape>::check(X, std::nullopt, center, scale, means);
+        const Chain chain = check(X.shape(0), lengths, startprob, transmat);
+        check_law(chain, data, means, covariance);
+        check_paths(chain, path, scores);
+        const std::vector<double> log_weights(chain.K);
+        const Arguments arguments{chain.K, data.d, log_weights.data(), means.data(), covariance.data(), nullptr, nullptr};
+        Door<Shape>::in_precision_of(X, [&](auto zero) {
+            Normal<Shape, decltype(zero)> one(data, arguments, nullptr), two(data, arguments, nullptr);
+            decode(chain, one, two, path, scores, n_threads);
+        });
+    }
+
+    static void check_law(const Chain& chain, const Data& data, const Parameter<2>& means, const Covariance& covariance) {
+        check_shape("means", means, {size_t(chain.K), size_t(data.d)});
+        check_shape(Shape<double>::COVARIANCE, covariance, Shape<double>::covariance_shape(chain.K, data.d));
+    }
+
     static void define(nb::module_& module, const std::string& name) {
         const auto strict = [](const char* argument) { return nb::arg(argument).noconvert(); };
         module.def(("expect_chain_" + name).c_str(), &expect, strict("X"), strict("center"), strict("scale"), strict("means"),
                    strict(Shape<double>::COVARIANCE), strict("lengths"), strict("weight").none(), strict("startprob"), strict("transmat"),
                    strict("logliks"), nb::arg("n_threads"));
+        module.def(("viterbi_" + name).c_str(), &viterbi, strict("X"), strict("center"), strict("scale"), strict("means"),
+                   strict(Shape<double>::COVARIANCE), strict("lengths"), strict("startprob"), strict("transmat"), strict("path"),
+                   strict("scores"), nb::arg("n_threads"));
     }
 };
 
@@ -239,15 +212,14 @@ void filter_chain(const InOut<double, 2>& log_prob, const Counts& lengths, const
                 [&](auto type) { filter<typename decltype(type)::type>(chain, log_prob.data(), increments.data()); });
 }
 
-void viterbi(const InOut<double, 2>& log_prob, const Counts& lengths, const Parameter<1>& startprob, const Parameter<2>& transmat,
+void viterbi(const InOut<const double, 2>& log_prob, const Counts& lengths, const Parameter<1>& startprob, const Parameter<2>& transmat,
              const InOut<Size, 1>& path, const InOut<double, 1>& scores, int n_threads) {
     const Chain chain = check(log_prob.shape(0), lengths, startprob, transmat);
     check_shape("log_prob", log_prob, {size_t(chain.n), size_t(chain.K)});
-    check_shape("path", path, {size_t(chain.n)});
-    check_shape("scores", scores, {size_t(chain.count)});
+    check_paths(chain, path, scores);
     nb::gil_scoped_release released;
-    if (chain.K <= 256) decode<std::uint8_t>(chain, log_prob.data(), path.data(), scores.data(), n_threads);
-    else decode<std::uint32_t>(chain, log_prob.data(), path.data(), scores.data(), n_threads);
+    Given one(chain.K, log_prob.data(), nullptr), two(chain.K, log_prob.data(), nullptr);
+    decode(chain, one, two, path, scores, n_threads);
 }
 
 }  // namespace

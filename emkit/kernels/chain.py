@@ -288,11 +288,10 @@ def viterbi(
 ) -> None:
     """Fill ``path`` (n,) int64 with the most probable states, ``scores`` (N,) with their log-probabilities.
 
-    Of equally probable states the first is taken. A sequence that is impossible scores -inf. ``log_prob`` is
-    overwritten. The answer is the same for ``n_threads`` 1 and 2.
+    Of equally probable states the first is taken. A sequence that is impossible scores -inf. The answer is the same for ``n_threads`` 1 and 2.
     """
     sequences = _sequences(lengths)
-    log_trans = _logarithm(transmat)
+    log_trans, log_prob = _logarithm(transmat), log_prob.copy()
     came_from = np.zeros(log_prob.shape, np.min_scalar_type(len(startprob) - 1))
     for t in sequences.times():
         rows = sequences.rows(t)

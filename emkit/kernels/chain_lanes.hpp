@@ -169,7 +169,7 @@ class Together {
             EMKIT_UNROLL for (int i = 0; i < FEW; ++i) {
                 Vec<double> sums = product[i][0];
                 EMKIT_UNROLL for (int k = 1; k < FEW; ++k) sums += product[i][k];
-                if (!any_below(sums, SMALL)) continue;
+                if (!below(sums, SMALL)) continue;
                 const Vec<double> scale = inverse_power<double>(sums, power[i]);
                 EMKIT_UNROLL for (int k = 0; k < FEW; ++k) product[i][k] *= scale;
             }
@@ -197,7 +197,7 @@ class Together {
         const double* density = b + starts * row;
         double* now = x + (1 + starts) * row;
         for (int r = starts; r < count(t); ++r, density += row, now += row) {
-            if (any_below(sums, SMALL)) {
+            if (below(sums, SMALL)) {
                 const Vec<double> scale = inverse_power<double>(sums, powers);
                 for (Size k = 0; k < row; k += N) store<double>(now - row + k, load(now - row + k) * scale);
             }

@@ -7,24 +7,25 @@
 namespace emkit {
 namespace {
 
+using Bits = Lanes<double>::Bits;
+
 // Logarithms of the transitions by diagonals or, if there are many, by source; for each target the sources in order.
 class LogTransitions {
   public:
     const Size K, stride;
 
-  private:
     const std::vector<Size> offsets;
     const bool banded;
-
-  public:
     const Size size;
 
     explicit LogTransitions(const Transitions& A)
         : K(A.K), stride(round_up(K, N)), offsets(diagonals(A)), banded(Size(offsets.size()) <= K / 4),
-          size(stride * (banded ? Size(offsets.size()) : K)), M(size) {
+          size(stride * (banded ? Size(offsets.size()) : K)), M(size), own(stride) {
         std::fill(M + 0, M + size, IMPOSSIBLE);
         for_each([&](Size i, Size j, Size place) { M[place] = std::log(A(i, j)); });
         for (int n = 0; n < N; ++n) lane[n] = n;
+        std::fill(own + 0, own + stride, IMPOSSIBLE);
+        for (Size k = 0; k < K; ++k) own[k] = std::log(A(k, k));
     }
 
     // Calls use(source, target, place) for each transition that is kept.
@@ -39,54 +40,40 @@ class LogTransitions {
         }
     }
 
+    // Of a matrix that is not banded.
+    const double* row(Size source) const { return M + source * stride; }
+    const double* diagonal() const { return own; }
+
+    // The numbers of a vector of states.
+    Bits targets(Size k) const {
+        Bits numbers;
+        std::memcpy(&numbers, lane, sizeof numbers);
+        return numbers + std::uint64_t(k);
+    }
+
     // Calls use(w, x + M, sources, place) for W vectors of targets from k on; `stride` values around x are not NaN.
     template <int W, class Use> EMKIT_INLINE void candidates(const double* x, Size k, Use use) const {
         Size place = k;
         if (banded) {
             for (const Size o : offsets) {
                 EMKIT_UNROLL for (int w = 0; w < W; ++w)
-                    use(w, load(x + k + w * N - o) + load(M + place + w * N), load(lane) + double(k + w * N - o), place + w * N);
+                    use(w, load(x + k + w * N - o) + load(M + place + w * N), targets(k + w * N - o), place + w * N);
                 place += stride;
             }
         } else {
             for (Size i = 0; i < K; ++i, place += stride)
-                EMKIT_UNROLL for (int w = 0; w < W; ++w) use(w, x[i] + load(M + place + w * N), fill<double>(double(i)), place + w * N);
+                EMKIT_UNROLL for (int w = 0; w < W; ++w) use(w, x[i] + load(M + place + w * N), Bits{} + std::uint64_t(i), place + w * N);
         }
-    }
-
-    // best = l + max over sources of x + M, and the source.
-    template <class Index> void advance(const double* x, const double* l, double* best, Index* source) const {
-        for (Size k = 0; k < stride; k += 4 * N)
-            with_size(int(std::min<Size>(4, (stride - k) / N)), [&](auto width) EMKIT_INLINE {
-                constexpr int W = decltype(width)::value;
-                Vec<double> highest[W], from[W];
-                clear<double>(from);
-                EMKIT_UNROLL for (int w = 0; w < W; ++w) highest[w] = fill<double>(IMPOSSIBLE);
-                candidates<W>(x, k, [&](int w, Vec<double> candidate, Vec<double> i, Size) EMKIT_INLINE {
-                    from[w] = candidate > highest[w] ? i : from[w];
-                    highest[w] = larger<double>(candidate, highest[w]);
-                });
-                double sources[W * N];
-                EMKIT_UNROLL for (int w = 0; w < W; ++w) {
-                    store<double>(best + k + w * N, highest[w]);
-                    store<double>(sources + w * N, from[w]);
-                }
-                const Size count = std::min<Size>(W * N, K - k);
-                for (Size n = 0; n < count; ++n) {
-                    source[k + n] = Index(sources[n]);
-                    best[k + n] += l[k + n];
-                }
-            });
     }
 
     // to = log sum over sources of exp(x + M)
     void product(const double* x, double* to) const {
         for (Size k = 0; k < stride; k += N) {
             Vec<double> highest = fill<double>(LOWEST), total{};
-            candidates<1>(x, k, [&](int, Vec<double> candidate, Vec<double>, Size) EMKIT_INLINE {
+            candidates<1>(x, k, [&](int, Vec<double> candidate, Bits, Size) EMKIT_INLINE {
                 highest = larger<double>(candidate, highest);
             });
-            candidates<1>(x, k, [&](int, Vec<double> candidate, Vec<double>, Size) EMKIT_INLINE {
+            candidates<1>(x, k, [&](int, Vec<double> candidate, Bits, Size) EMKIT_INLINE {
                 total += exp<double>(candidate - highest);
             });
             const Vec<double> sums = highest + log<double>(larger<double>(total, fill<double>(1.0)));
@@ -95,8 +82,8 @@ class LogTransitions {
     }
 
   private:
-    Buffer<double> M;
-    double lane[N];
+    Buffer<double> M, own;
+    std::uint64_t lane[N];
 };
 
 // One sequence; `states` may be `log_prob`.
@@ -177,7 +164,7 @@ class Logarithms {
     // Transitions between the rows of `before` and `after`.
     void count_pairs() {
         for (Size k = 0; k < stride; k += N)
-            forth.candidates<1>(before, k, [&](int, Vec<double> candidate, Vec<double>, Size place) EMKIT_INLINE {
+            forth.candidates<1>(before, k, [&](int, Vec<double> candidate, Bits, Size place) EMKIT_INLINE {
                 store<double>(pairs + place, load(pairs + place) + exp<double>(candidate + load(after + k)));
             });
     }

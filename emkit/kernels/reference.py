@@ -397,3 +397,32 @@ expect_chain_full = _along_a_chain(log_prob_full, summarize_full)
 expect_chain_tied = _along_a_chain(log_prob_tied, summarize_tied)
 expect_chain_diag = _along_a_chain(log_prob_diag, summarize_diag)
 expect_chain_spherical = _along_a_chain(log_prob_spherical, summarize_spherical)
+
+
+def _decoded(log_prob: Callable[..., None]) -> Callable[..., None]:
+    """`viterbi` for rows whose log-densities ``log_prob`` computes; the arguments are those of both."""
+
+    def decode(
+        X: Array,
+        center: Array,
+        scale: Array,
+        means: Array,
+        covariance: Array,
+        lengths: Array,
+        startprob: Array,
+        transmat: Array,
+        path: Array,
+        scores: Array,
+        n_threads: int,
+    ) -> None:
+        log_densities = np.empty((len(X), len(means)))
+        log_prob(X, center, scale, means, covariance, log_densities)
+        viterbi(log_densities, lengths, startprob, transmat, path, scores, n_threads)
+
+    return decode
+
+
+viterbi_full = _decoded(log_prob_full)
+viterbi_tied = _decoded(log_prob_tied)
+viterbi_diag = _decoded(log_prob_diag)
+viterbi_spherical = _decoded(log_prob_spherical)

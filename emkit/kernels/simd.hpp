@@ -78,6 +78,7 @@ template <class T> struct Lanes {
 template <class T> struct Lanes {
     static constexpr int count = 1;
     using Vec = T;
+    using Bits = typename Format<T>::Word;
 };
 
 #endif
@@ -106,16 +107,46 @@ template <class T, int P, int Q> EMKIT_INLINE inline void clear(Vec<T> (&accumul
 // The second operand where either is NaN.
 template <class T> inline Vec<T> larger(Vec<T> a, Vec<T> b) { return a > b ? a : b; }
 
-// Whether any lane is below a bound.
-inline bool any_below(Vec<double> v, double bound) {
+// Which lanes are below a bound, a bit for each.
+inline unsigned below(Vec<double> v, double bound) {
 #if defined(__AVX512F__)
-    return _mm512_cmp_pd_mask((__m512d)v, _mm512_set1_pd(bound), _CMP_LT_OQ) != 0;
+    return _mm512_cmp_pd_mask((__m512d)v, _mm512_set1_pd(bound), _CMP_LT_OQ);
 #elif defined(__AVX2__)
-    return _mm256_movemask_pd(_mm256_cmp_pd((__m256d)v, _mm256_set1_pd(bound), _CMP_LT_OQ)) != 0;
+    return unsigned(_mm256_movemask_pd(_mm256_cmp_pd((__m256d)v, _mm256_set1_pd(bound), _CMP_LT_OQ)));
 #else
     double lane[LANES<double>];
     store<double>(lane, v);
-    return *std::min_element(lane, lane + LANES<double>) < bound;
+    unsigned bits = 0;
+    for (int n = 0; n < LANES<double>; ++n) bits |= unsigned(lane[n] < bound) << n;
+    return bits;
+#endif
+}
+
+inline double largest(Vec<double> v) {
+    double lane[LANES<double>];
+    store<double>(lane, v);
+    return *std::max_element(lane, lane + LANES<double>);
+}
+
+// One lane in all of them.
+template <int I> inline Vec<double> spread(Vec<double> v) {
+#if defined(__clang__)
+    return v[I] - Vec<double>{};
+#elif defined(__GNUC__)
+    return __builtin_shuffle(v, Lanes<double>::Bits{} + std::uint64_t(I));
+#else
+    return v;
+#endif
+}
+
+// Whole numbers in fewer bits.
+template <class Index> inline void narrow(Lanes<double>::Bits v, Index* to) {
+#if defined(__GNUC__) || defined(__clang__)
+    typedef Index Small __attribute__((vector_size(sizeof(Index) * LANES<double>)));
+    const Small small = __builtin_convertvector(v, Small);
+    std::memcpy(to, &small, sizeof small);
+#else
+    *to = Index(v);
 #endif
 }
 

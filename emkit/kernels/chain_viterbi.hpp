@@ -1,0 +1,199 @@
+// The most probable path.
+//
+// A long sequence is gone through from both ends: the best path leads through the best pair of states in the middle.
+
+#pragma once
+
+#include "chain_law.hpp"
+#include "chain_logarithms.hpp"
+
+namespace emkit {
+namespace {
+
+constexpr Size LONG = 1024;  // rows of a sequence worth going through from both ends
+
+// Scores of the best paths from one end of a sequence, and for every state the one before it on that path.
+template <class Index> class Advance {
+  public:
+    // `first` are the probabilities before anything is seen: startprob from the left, ones from the right.
+    Advance(const Transitions& A, const double* first, Law& law)
+        : stride(LogTransitions(A).stride), K(A.K), left(!A.transposed), law(law), M(A), log_first(K), most(stride), least(stride),
+          states(stride * STRIDE), l(ROWS * stride), memory(4 * stride), x(memory + stride) {
+        for (Size k = 0; k < K; ++k) log_first[k] = std::log(first[k]);
+        std::fill(most + 0, most + stride, IMPOSSIBLE);
+        std::fill(least + 0, least + stride, IMPOSSIBLE);
+        for (Size i = 0; i < K; ++i) {
+            least[i] = 0.0;
+            for (Size j = 0; j < K; ++j) {
+                const double value = std::log(A(i, j));
+                least[i] = std::min(least[i], value);
+                if (j != i) most[i] = std::max(most[i], value);
+            }
+        }
+    }
+
+    const Size stride;  // of the sources of a row
+
+    // `sources` are those of the first row in the order of time.
+    void run(Size begin, Size T, Index* sources) {
+        const Size step = left ? stride : -stride;
+        for (Size seen = 0; seen < T; seen += ROWS) {
+            const int count = int(std::min<Size>(ROWS, T - seen));
+            const Size row = left ? seen : T - seen - count;
+            law.log_densities(begin + row, count, {0, K}, states);
+            transpose(states, STRIDE, stride, round_up(count, N), l, stride);
+            const Size first = left ? 0 : (count - 1) * stride, starts = seen == 0;
+            const double* density = l + first;
+            Index* source = sources + row * stride + first;
+            if (starts) {
+                std::fill(x, x + stride, IMPOSSIBLE);
+                for (Size k = 0; k < K; ++k) x[k] = log_first[k] + density[k];
+            }
+            density += starts * step, source += starts * step;
+            if (K <= std::min(4, N))
+                with_size(int(K), [&](auto size) EMKIT_INLINE { advance_few<decltype(size)::value>(density, source, step, count - int(starts)); });
+            else
+                for (Size r = starts; r < count; ++r, density += step, source += step) advance(density, source);
+        }
+    }
+
+    double score(Size k) const { return x[k]; }
+
+  private:
+    // The row after x, all states in one vector.
+    template <int FEW> void advance_few(const double* l, Index* source, Size step, int count) {
+        Vec<double> now = load(x), row[FEW];
+        for (int i = 0; i < FEW; ++i) row[i] = load(M.row(i));
+        for (int r = 0; r < count; ++r, l += step, source += step) {
+            const Vec<double> density = load(l);
+            Vec<double> best = spread<0>(now) + (row[0] + density);  // the sum in brackets waits for no other row
+            Bits from{};
+            choose<1, FEW>(now, row, density, best, from);
+            now = best;
+            narrow(from, source);
+        }
+        store<double>(x, now);
+    }
+    template <int I, int FEW>
+    EMKIT_INLINE void choose(Vec<double> now, const Vec<double> (&row)[FEW], Vec<double> density, Vec<double>& best, Bits& from) const {
+        if constexpr (I < FEW) {
+            const Vec<double> candidate = spread<I>(now) + (row[I] + density);
+            from = candidate > best ? Bits{} + I : from;
+            best = larger<double>(candidate, best);
+            choose<I + 1, FEW>(now, row, density, best, from);
+        }
+    }
+
+    void advance(const double* l, Index* source) {
+        double* const next = x == memory + stride ? x + stride : x - stride;
+        int active[LIMIT];
+        const int count = M.banded ? -1 : find_active(active);
+        for (Size k = 0; k < stride; k += 4 * N)
+            with_size(int(std::min<Size>(4, (stride - k) / N)), [&](auto width) EMKIT_INLINE {
+                constexpr int W = decltype(width)::value;
+                Vec<double> highest[W];
+                Bits from[W];
+                if (count < 0) {
+                    EMKIT_UNROLL for (int w = 0; w < W; ++w) {
+                        highest[w] = fill<double>(IMPOSSIBLE);
+                        from[w] = Bits{};
+                    }
+                    M.template candidates<W>(x, k, [&](int w, Vec<double> candidate, Bits i, Size) EMKIT_INLINE {
+                        from[w] = candidate > highest[w] ? i : from[w];
+                        highest[w] = larger<double>(candidate, highest[w]);
+                    });
+                } else {
+                    EMKIT_UNROLL for (int w = 0; w < W; ++w) {
+                        highest[w] = load(x + k + w * N) + load(M.diagonal() + k + w * N);
+                        from[w] = M.targets(k + w * N);
+                    }
+                    for (int n = 0; n < count; ++n) {
+                        const Bits i = Bits{} + std::uint64_t(active[n]);
+                        const double* row = M.row(active[n]) + k;
+                        EMKIT_UNROLL for (int w = 0; w < W; ++w) {
+                            const Vec<double> candidate = x[active[n]] + load(row + w * N);
+                            const auto before = (candidate == highest[w]) & (i < from[w]);
+                            from[w] = (candidate > highest[w]) | before ? i : from[w];
+                            highest[w] = larger<double>(candidate, highest[w]);
+                        }
+                    }
+                }
+                EMKIT_UNROLL for (int w = 0; w < W; ++w) {
+                    store<double>(next + k + w * N, highest[w] + load(l + k + w * N));
+                    narrow(from[w], source + k + w * N);
+                }
+            });
+        x = next;
+    }
+
+    // States that may come before another than themselves: those that with their most probable transition reach as far as
+    // some state with its least probable one. Negative if there are too many to be worth knowing.
+    int find_active(int* active) const {
+        Vec<double> bounds = fill<double>(IMPOSSIBLE);
+        for (Size k = 0; k < stride; k += N) bounds = larger<double>(load(x + k) + load(least + k), bounds);
+        const double bound = largest(bounds);
+        if (bound == IMPOSSIBLE) return -1;
+        int count = 0;
+        for (Size k = 0; k < stride; k += N) {
+            unsigned rest = ~below(load(x + k) + load(most + k), bound) & ((1u << N) - 1);
+            for (int n = 0; rest >> n; ++n) {
+                if (!(rest >> n & 1)) continue;
+                if (count == LIMIT) return -1;
+                active[count++] = int(k) + n;
+            }
+        }
+        return count;
+    }
+
+    static constexpr int LIMIT = 4;
+    const Size K;
+    const bool left;
+    Law& law;
+    const LogTransitions M;
+    Buffer<double> log_first, most, least, states, l, memory;  // the last: two rows, with margins for the diagonals
+    double* x;
+};
+
+template <class Index> void decode(const Chain& chain, Law& one, Law& two, Size* path, double* scores, int n_threads) {
+    const Size K = chain.K;
+    const std::vector<double> ones(K, 1.0);
+    Advance<Index> left({chain.transmat, K, false}, chain.startprob, one), right({chain.transmat, K, true}, ones.data(), two);
+    const Size stride = left.stride;
+    const std::unique_ptr<Index[]> sources(new Index[chain.longest() * stride]);
+    chain.for_each([&](Size s, Size begin, Size T) {
+        const Size middle = T > LONG ? T / 2 : T;
+        Index* const after = sources.get() + middle * stride;
+        const bool at_once = n_threads > 1 && middle < T && worth_a_thread(T, K);
+        both(at_once, [&] { left.run(begin, middle, sources.get()); }, [&] { right.run(begin + middle, T - middle, after); });
+        Size last = 0, next = 0;
+        double best = IMPOSSIBLE;
+        for (Size i = 0; i < K; ++i) {
+            if (middle == T) {
+                if (left.score(i) > best) best = left.score(last = i);
+                continue;
+            }
+            for (Size j = 0; j < K; ++j) {
+                const double score = left.score(i) + std::log(chain.transmat[i * K + j]) + right.score(j);
+                if (score > best) best = score, last = i, next = j;
+            }
+        }
+        scores[s] = best;
+        both(at_once,
+             [&, state = last]() mutable {
+                 for (Size t = middle - 1; t > 0; --t) {
+                     path[begin + t] = state;
+                     state = sources[t * stride + state];
+                 }
+                 path[begin] = state;
+             },
+             [&, state = next]() mutable {
+                 for (Size t = middle; t < T; ++t) {
+                     path[begin + t] = state;
+                     if (t < T - 1) state = sources[t * stride + state];
+                 }
+             });
+    });
+}
+
+}  // namespace
+}  // namespace emkit
