@@ -207,14 +207,7 @@ def forward_backward(
 
 
 def expect_chain_symbols(
-    numbers: Array,
-    table: Array,
-    lengths: Array,
-    weight: Array | None,
-    startprob: Array,
-    transmat: Array,
-    logliks: Array,
-    n_threads: int,
+    numbers: Array, table: Array, lengths: Array, weight: Array | None, *chain: Any
 ) -> tuple[Array, Array, Array] | None:
     """E-step of a chain of symbols, without an (n, K) array: ``starts`` and ``transitions``, and how often each occurs.
 
@@ -234,6 +227,7 @@ def expect_chain_symbols(
     counts : ndarray of shape (m + 1, K)
         None instead of all three if probabilities were not enough for a sequence: `forward_backward` has logarithms.
     """
+    startprob, transmat, logliks, n_threads = chain
     codes = np.where(np.isnan(numbers[:, 0]), len(table) - 1, numbers[:, 0]).astype(np.int64)
     states = np.empty((len(codes), len(startprob)))
     passes = forward_backward(table[codes], lengths, weight, startprob, transmat, states, logliks, n_threads)
@@ -288,7 +282,8 @@ def viterbi(
 ) -> None:
     """Fill ``path`` (n,) int64 with the most probable states, ``scores`` (N,) with their log-probabilities.
 
-    Of equally probable states the first is taken. A sequence that is impossible scores -inf. The answer is the same for ``n_threads`` 1 and 2.
+    Of equally probable states the first is taken. A sequence that is impossible scores -inf. The answer is the same for
+    ``n_threads`` 1 and 2.
     """
     sequences = _sequences(lengths)
     log_trans, log_prob = _logarithm(transmat), log_prob.copy()

@@ -372,18 +372,9 @@ def _along_a_chain(log_prob: Callable[..., None], summarize: Callable[..., Sums]
     """
 
     def expect(
-        X: Array,
-        center: Array,
-        scale: Array,
-        means: Array,
-        covariance: Array,
-        lengths: Array,
-        weight: Array | None,
-        startprob: Array,
-        transmat: Array,
-        logliks: Array,
-        n_threads: int,
+        X: Array, center: Array, scale: Array, means: Array, covariance: Array, *sequences: Any
     ) -> ChainSums | None:
+        lengths, weight, startprob, transmat, logliks, n_threads = sequences
         log_densities = np.empty((len(X), len(means)))
         log_prob(X, center, scale, means, covariance, log_densities)
         states = np.empty_like(log_densities)
@@ -402,22 +393,10 @@ expect_chain_spherical = _along_a_chain(log_prob_spherical, summarize_spherical)
 def _decoded(log_prob: Callable[..., None]) -> Callable[..., None]:
     """`viterbi` for rows whose log-densities ``log_prob`` computes; the arguments are those of both."""
 
-    def decode(
-        X: Array,
-        center: Array,
-        scale: Array,
-        means: Array,
-        covariance: Array,
-        lengths: Array,
-        startprob: Array,
-        transmat: Array,
-        path: Array,
-        scores: Array,
-        n_threads: int,
-    ) -> None:
+    def decode(X: Array, center: Array, scale: Array, means: Array, covariance: Array, *sequences: Any) -> None:
         log_densities = np.empty((len(X), len(means)))
         log_prob(X, center, scale, means, covariance, log_densities)
-        viterbi(log_densities, lengths, startprob, transmat, path, scores, n_threads)
+        viterbi(log_densities, *sequences)
 
     return decode
 
