@@ -491,7 +491,8 @@ def _log_dirichlet(counts: Array, probabilities: Array) -> float:
 def _shares(counts: Array, previous: Array) -> Array:
     """Shares along the last axis; zeros stay, others do not become zero; without counts the previous shares."""
     total = counts.sum(axis=-1, keepdims=True)
-    shares = np.where(total > _EMPTY, counts / np.where(total > _EMPTY, total, 1.0), previous)
+    seen = total > _EMPTY
+    shares = counts / total if seen.all() else np.where(seen, counts / np.where(seen, total, 1.0), previous)
     shares = np.where(previous > 0.0, np.maximum(shares, _LEAST), 0.0)
     return np.asarray(shares / shares.sum(axis=-1, keepdims=True))
 

@@ -48,13 +48,14 @@ template <class Matrix> class Smoother {
         std::vector<Job> jobs(chain.count);
         chain.for_each([&](Size s, Size begin, Size T) { jobs[s] = {s, {begin, T, wanted.weights ? wanted.weights[s] : 1.0}}; });
         std::stable_sort(jobs.begin(), jobs.end(), [](const Job& a, const Job& b) { return a.rows.T > b.rows.T; });
+        std::vector<Group> side_by_side;
         for (auto job = jobs.begin(); job < jobs.end() && !lost;) {
             const auto end = job + std::min<Size>(N, jobs.end() - job);
             Size rows = 0;
             for (auto other = job; other < end; ++other) rows += other->rows.T;
             const bool few = K <= MOST_CUT && job->rows.T <= SHORT;
             if (K <= MOST_TOGETHER && (few || 2 * rows >= N * job->rows.T)) {
-                together(&*job, int(end - job));
+                side_by_side.push_back({&*job, int(end - job)});
                 job = end;
             } else {
                 if (K <= MOST_CUT) cut(*job);
@@ -62,6 +63,7 @@ template <class Matrix> class Smoother {
                 ++job;
             }
         }
+        if (!lost) go_through(side_by_side);
         return !lost;
     }
 
@@ -69,6 +71,12 @@ template <class Matrix> class Smoother {
     struct Job {
         Size s;
         Lane rows;
+    };
+
+    // At most N sequences, the longest first.
+    struct Group {
+        const Job* jobs;
+        int count;
     };
 
     bool at_once(Size T) const { return wanted.n_threads > 1 && worth_a_thread(T, K); }
@@ -125,24 +133,48 @@ template <class Matrix> class Smoother {
         return *groups[worker];
     }
 
-    void together(const Job* jobs, int count) {
-        Together& lanes = group(0);
+    // Half of the work for each thread, with sums of its own; what probabilities were not enough for comes after.
+    void go_through(const std::vector<Group>& some) {
+        Size rows = 0, before = 0, half = 0;
+        for (const Group& group : some) rows += N * group.jobs->rows.T;
+        while (2 * before < rows) before += N * some[half++].jobs->rows.T;
+        struct Part {
+            std::vector<double> starts, transitions;
+            std::vector<const Job*> lost;
+        } parts[2];
+        const auto work = [&](int worker, Size first, Size last) {
+            Part& part = parts[worker];
+            part.starts.resize(K);
+            part.transitions.resize(K * K);
+            for (Size g = first; g < last; ++g) together(worker, some[g], part);
+        };
+        both(at_once(rows), [&] { work(0, 0, half); }, [&] { work(1, half, Size(some.size())); });
+        for (const Part& part : parts) {
+            for (Size k = 0; k < K; ++k) wanted.starts[k] += part.starts[k];
+            for (Size i = 0; i < K * K; ++i) wanted.transitions[i] += part.transitions[i];
+            for (const Job* job : part.lost) rescue(*job);
+        }
+    }
+
+    template <class Part> void together(int worker, const Group& some, Part& part) {
+        Together& lanes = group(worker);
         for (int n = 0; n < N; ++n) {
-            lanes.lanes[n] = n < count ? jobs[n].rows : Lane{};
+            lanes.lanes[n] = n < some.count ? some.jobs[n].rows : Lane{};
             for (Size k = 0; k < K; ++k) {
                 lanes.first[k * N + n] = chain.startprob[k];
                 lanes.last[k * N + n] = 1.0;
             }
         }
         lanes.smooth();
-        for (int n = 0; n < count; ++n) {
+        for (int n = 0; n < some.count; ++n) {
+            const Job& job = some.jobs[n];
             if (!lanes.good(n)) {
-                rescue(jobs[n]);
+                part.lost.push_back(&job);
                 continue;
             }
-            wanted.logliks[jobs[n].s] = lanes.loglik(n);
-            lanes.collect(n, wanted.transitions);
-            for (Size k = 0; k < K; ++k) wanted.starts[k] += lanes.starts[k * N + n];
+            wanted.logliks[job.s] = lanes.loglik(n);
+            lanes.collect(n, part.transitions.data());
+            for (Size k = 0; k < K; ++k) part.starts[k] += lanes.starts[k * N + n];
         }
     }
 
