@@ -40,7 +40,7 @@ template <class Matrix> void filter(const Chain& chain, double* log_prob, double
                 double before = 1.0, highest = LOWEST;
                 if (t + r > 0) {
                     before = total;
-                    M.run(b + r * stride, p, x + r * stride, stride, 1, total, exponents);
+                    M.run({0, stride}, b + r * stride, p, x + r * stride, stride, 1, total, exponents);
                 }
                 for (Size k = 0; k < K; ++k) highest = std::max(highest, l[k]);
                 *increment++ = total > 0.0 ? std::log(total / before) + LOG_2 * double(exponents) + highest : IMPOSSIBLE;

@@ -50,18 +50,28 @@ template <class Matrix> class Direction {
         else begin();
     }
 
-    // Go through rows whose arrays begin at b, p and x; the row before comes to stand before them.
-    void run(const double* b, double* p, double* x, int count) {
-        go(b, p, x, count, [&](auto... rows) { M.run(rows..., total, exponents); });
+    // Go through rows whose arrays begin at b, p and x; the row before comes to stand before them. x is 0 beyond the window.
+    void run(Range window, const double* b, double* p, double* x, int count) {
+        go(b, p, x, count, [&](auto... rows) { M.run(window, rows..., total, exponents); });
     }
 
     // The same, p being known.
-    void replay(const double* b, double* p, double* x, int count) {
-        go(b, p, x, count, [&](auto... rows) { M.replay(rows..., total, exponents); });
+    void replay(Range window, const double* b, double* p, double* x, int count) {
+        go(b, p, x, count, [&](auto... rows) { M.replay(window, rows..., total, exponents); });
     }
+
+    // The states that can be other than 0 in the next rows.
+    Range window() const { return started ? M.window(row) : Range{0, M.K}; }
 
     // The last row seen.
     const double* last() const { return row; }
+
+    // To where it was when it was last told to remember.
+    void remember() { memory = {started, total, exponents, std::vector<double>(row + 0, row + M.stride)}; }
+    void go_back() {
+        started = memory.started, total = memory.total, exponents = memory.exponents;
+        std::copy(memory.row.begin(), memory.row.end(), row + 0);
+    }
 
   private:
     template <class Run> void go(const double* b, double* p, double* x, int count, Run run) {
@@ -85,6 +95,12 @@ template <class Matrix> class Direction {
 
     const double* const first;
     Buffer<double> row;
+    struct {
+        bool started;
+        double total;
+        Size exponents;
+        std::vector<double> row;
+    } memory;
 };
 
 // The rows of a sequence that one direction sees first.
@@ -109,14 +125,16 @@ template <class Matrix> class Half {
         std::fill(pairs + 0, pairs + own.M.size, 0.0);
         own.begin();
         marks.resize((n_blocks() + 1) * stride);
+        windows.resize(n_blocks());
         if (own.M.is_costly() && T * stride > kept_size) {
             kept.reset();
             kept.reset(new double[kept_size = T * stride]);
         }
         for (Size block = 0; block < n_blocks(); ++block) {
             if (block > 0) std::copy(own.last(), own.last() + stride, marks.data() + block * stride);
-            highest += densities(block);
-            own.run(at(b), at(p), at(x), size(block));
+            double sum = 0.0;
+            windows[block] = run(own, own.window(), block, p, x, cleared[0], [&](Range window) { sum = densities(block, {0, K}, window); });
+            highest += sum;
             if (kept && block < n_blocks() - 1) std::copy(at(p), at(p, size(block)), kept.get() + block * BLOCK * stride);
         }
     }
@@ -127,20 +145,23 @@ template <class Matrix> class Half {
     // Turn round.
     void leave(double weight) {
         for (Size block = n_blocks() - 1; block >= 0; --block) {
+            const Range met = run(other, other.window(), block, q, y, cleared[1], [&](Range met) { densities(block, met, met); });
+            const Range shared{std::max(windows[block].first, met.first), std::min(windows[block].last, met.last)};
+            good = good && shared.last > shared.first;
+            if (!good) return;
             if (block < n_blocks() - 1) {
-                densities(block);
                 if (block > 0) own.set(marks.data() + block * stride);
                 else own.begin();
+                clear_beyond(shared, x, cleared[0]);
                 if (kept) {
                     const double* known = kept.get() + block * BLOCK * stride;
                     std::copy(known, known + size(block) * stride, at(p));
-                    own.replay(at(b), at(p), at(x), size(block));
+                    own.replay(shared, at(b), at(p), at(x), size(block));
                 } else {
-                    own.run(at(b), at(p), at(x), size(block));
+                    own.run(shared, at(b), at(p), at(x), size(block));
                 }
             }
-            other.run(at(b), at(q), at(y), size(block));
-            count(block, weight);
+            count(block, weight, shared, met);
         }
     }
 
@@ -159,48 +180,79 @@ template <class Matrix> class Half {
     int size(Size block) const { return int(std::min<Size>(BLOCK, T - block * BLOCK)); }
     Size first_row(Size block) const { return left ? begin + block * BLOCK : begin + T - block * BLOCK - size(block); }
 
-    double densities(Size block) {
-        const double total = law.densities(first_row(block), size(block), {0, K}, states);
-        transpose(states, STRIDE, stride, round_up(size(block), N), at(b), stride);
+    // Of the states in the window, relative to the highest of some; 0 beside them. Relative to all: so that rows which none
+    // of those in the window explains leave nothing of them, and logarithms are taken.
+    double densities(Size block, Range some, Range window) {
+        const auto [first, last] = own.M.whole_vectors(window);
+        double* const l = states + some.first * STRIDE;
+        const double total = law.densities(first_row(block), size(block), some, {window.first - some.first, window.last - some.first}, l);
+        for (const Range beside : {Range{first, window.first}, Range{window.last, std::min(last, K)}})
+            for (Size k = beside.first; k < beside.last; ++k) std::fill(states + k * STRIDE, states + (k + 1) * STRIDE, 0.0);
+        transpose(states + first * STRIDE, STRIDE, last - first, round_up(size(block), N), at(b) + first, stride);
         return total;
     }
 
-    double product(const double* a, const double* b) const {
+    // Take one direction through a block; returns the window, perhaps wider than the one given, that holds all its states.
+    template <class Prepare>
+    Range run(Direction<Matrix>& direction, Range window, Size block, double* p, double* x, Range& cleared, Prepare prepare) {
+        direction.remember();
+        for (;;) {
+            prepare(window);
+            clear_beyond(window, x, cleared);
+            direction.run(window, at(b), at(p), at(x), size(block));
+            const Range wider = direction.M.wider(window, at(x), size(block));
+            if (wider.first == window.first && wider.last == window.last) return window;
+            window = wider;
+            direction.go_back();
+        }
+    }
+
+    void clear_beyond(Range window, double* x, Range& cleared) const {
+        if (window.first == cleared.first && window.last == cleared.last) return;
+        std::fill(x, x + memory(), 0.0);
+        cleared = window;
+    }
+
+    double product(const double* a, const double* b, Range window) const {
         Vec<double> sums{};
-        for (Size k = 0; k < stride; k += N) sums += load(a + k) * load(b + k);
+        for (Size k = window.first; k < window.last; k += N) sums += load(a + k) * load(b + k);
         return sum<double>(sums);
     }
 
-    // Probabilities of a block's states, and the transitions within it and to it.
-    void count(Size block, double weight) {
+    // Probabilities of a block's states, and the transitions within it and to it. Beyond `met` q and y are 0, and beyond
+    // `shared` nothing is both before and after a row.
+    void count(Size block, double weight, Range shared, Range met) {
         const int rows = size(block);
+        shared = own.M.whole_vectors(shared);
+        met = own.M.whole_vectors(met);
         for (int r = rows - 1; r >= 0; --r) {
-            double *probability = at(p, r), *met = at(y, r);
-            const double s = product(probability, met);
+            double *probability = at(p, r), *onward = at(y, r);
+            const double s = product(probability, onward, shared);
             good &= s >= LEAST;
             const double share = weight / std::max(s, LEAST);
-            for (Size k = 0; k < stride; k += N) {
-                const Vec<double> scaled = load(met + k) * share;
-                store<double>(met + k, scaled);
-                store<double>(probability + k, load(probability + k) * scaled);
-            }
+            for (Size k = met.first; k < met.last; k += N) store<double>(onward + k, load(onward + k) * share);
+            for (Size k = shared.first; k < shared.last; k += N)
+                store<double>(probability + k, load(probability + k) * load(onward + k));
         }
-        if (left && block == 0) std::copy(at(p), at(p) + K, starts + 0);
+        if (left && block == 0) {
+            std::fill(starts + 0, starts + K, 0.0);
+            std::copy(at(p) + shared.first, at(p) + std::min(shared.last, K), starts + shared.first);
+        }
         // The first row that a direction sees has no transition to it. The one across the middle is left to the right half.
         const int first = block == 0;
         if (left) {
-            own.M.update(at(x, first - 1), at(y, first), rows - first, pairs);
+            own.M.update(met, at(x, first - 1), at(y, first), rows - first, pairs);
         } else {
             const int across = block == n_blocks() - 1;
             if (across) {
-                const double s = product(at(q), at(x)), share = weight / std::max(s, LEAST);
+                const double s = product(at(q), at(x), shared), share = weight / std::max(s, LEAST);
                 good &= s >= LEAST;
                 for (Size k = 0; k < stride; k += N) store<double>(at(y, -1) + k, load(at(y, -1) + k) * share);
             }
-            own.M.update(at(x, 1 - across), at(y, -across), rows - first + across, pairs);
+            own.M.update(met, at(x, 1 - across), at(y, -across), rows - first + across, pairs);
         }
-        transpose(at(p), stride, round_up(rows, N), stride, states, STRIDE);
-        law.add(first_row(block), rows, {0, K}, states);
+        transpose(at(p) + shared.first, stride, round_up(rows, N), shared.count(), states, STRIDE);
+        law.add(first_row(block), rows, {shared.first, std::min(shared.last, K)}, states);
     }
 
     const Size K;
@@ -210,6 +262,8 @@ template <class Matrix> class Half {
     const Size stride;
     Buffer<double> states, b, p, x, q, y, pairs;
     std::vector<double> marks;       // x before each block
+    std::vector<Range> windows;      // the states that each block can be in, as seen from its own end
+    Range cleared[2] = {{0, 0}, {0, 0}};  // beyond this window x is 0; y
     std::unique_ptr<double[]> kept;  // p of all rows, where it is costly
     Size kept_size = 0;
     Size begin = 0, T = 0;

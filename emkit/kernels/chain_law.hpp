@@ -23,21 +23,22 @@ class Law {
     // Take in the weighted probabilities of these states; all others have none. What follows the rows is overwritten.
     virtual void add(Size begin, int count, Range states, double* resp) = 0;
 
-    // l becomes exp(l - max l); returns the sum of the rows' maxima.
-    double densities(Size begin, int count, Range states, double* l) {
+    // l becomes exp(l - max l), or stays a logarithm where it is not wanted; returns the sum of the rows' maxima.
+    double densities(Size begin, int count, Range states, Range wanted, double* l) {
         log_densities(begin, count, states, l);
         double highest[ROWS];
+        double *const end = l + states.count() * STRIDE, *const first = l + wanted.first * STRIDE, *const last = l + wanted.last * STRIDE;
         for (int i = 0; i < count; i += N) {
             Vec<double> m = fill<double>(LOWEST);
-            double* const end = l + states.count() * STRIDE;
             for (double* state = l + i; state < end; state += STRIDE) m = larger<double>(load(state), m);
-            for (double* state = l + i; state < end; state += STRIDE) store<double>(state, exp<double>(load(state) - m));
+            for (double* state = first + i; state < last; state += STRIDE) store<double>(state, exp<double>(load(state) - m));
             store<double>(highest + i, m);
         }
         const int whole = int(round_up(count, N));
         std::fill(highest + count, highest + whole, 0.0);
         return double_sum<double>(highest, whole);
     }
+    double densities(Size begin, int count, Range states, double* l) { return densities(begin, count, states, {0, states.count()}, l); }
 };
 
 // Log-densities that somebody has computed, and where the probabilities go.

@@ -9,10 +9,12 @@ namespace {
 
 // M[source][target]: transmat for the direction from the left, its transpose for the one from the right. All have
 //   stride                        of rows of states
-//   run(b, p, x, step, ...)       the recursion, row by row, each `step` after the one before
+//   run(b, p, x, step, ...)       the recursion, row by row, each `step` after the one before, of a window of the states
 //   replay(b, p, x, step, ...)    the same where p is known
+//   window(x)                     the states that can soon be other than 0 if these are now
+//   wider(window, x, count)       a wider window if rows have come to its end, else the same
 //   is_costly()                   whether to compute p takes longer than to write it down and read it again
-//   update(x, y, count, pairs)    pairs += x' y where M is not 0
+//   update(x, y, count, ...)      pairs += x' y where M is not 0 and y in a window
 //   collect(pairs, add)           add(source, target, M * pairs)
 
 // Rows of states padded to whole vectors, with zeros.
@@ -20,9 +22,13 @@ class Padded {
   public:
     const Size K, stride;
 
+    Range window(const double*) const { return {0, K}; }
+    Range wider(Range window, const double*, int) const { return window; }
+    Range whole_vectors(Range window) const { return {window.first / N * N, std::min(round_up(window.last, N), stride)}; }
+
     // The recursion, p being known.
-    void replay(const double* b, double* p, double* x, Size step, int count, double& total, Size& exponents) const {
-        recur(b, p, x, step, count, total, exponents, [&](const double* from, Size k, auto& to) EMKIT_INLINE {
+    void replay(Range window, const double* b, double* p, double* x, Size step, int count, double& total, Size& exponents) const {
+        recur<false>(window, b, p, x, step, count, total, exponents, [&](const double* from, Size k, auto& to) EMKIT_INLINE {
             const double* row = p + (from + step - x) + k;
             for (size_t w = 0; w < std::size(to); ++w) to[w] = load(row + w * N);
         });
@@ -32,22 +38,25 @@ class Padded {
     explicit Padded(Size K) : K(K), stride(round_up(K, std::max(4, N))) {}
 
     // The recursion, given product(x, k, p): p[w] = (M x)[k + w * N ...] for W vectors. A row is scaled only when it
-    // has become small: so no row waits for the sum of the one before.
-    template <class Product>
-    void recur(const double* b, double* p, double* x, Size step, int count, double& total, Size& exponents, Product product) const {
+    // has become small: so no row waits for the sum of the one before. With IN_WINDOW what is negligible becomes 0.
+    template <bool IN_WINDOW, class Product>
+    void recur(Range window, const double* b, double* p, double* x, Size step, int count, double& total, Size& exponents,
+               Product product) const {
+        const auto [begin, end] = whole_vectors(window);
         for (int r = 0; r < count; ++r, b += step, p += step, x += step) {
-            if (total < SMALL) {
+            if (total < SMALL) {  // the row before these may have come from another window
                 const double scale = scale_of(total, exponents);
-                for (Size k = 0; k < stride; k += N) store<double>(x - step + k, load(x - step + k) * scale);
+                for (Size k = r > 0 ? begin : 0; k < (r > 0 ? end : stride); k += N) store<double>(x - step + k, load(x - step + k) * scale);
             }
             Vec<double> sums{};
-            for (Size k = 0; k < stride; k += 4 * N)
-                with_size(int(std::min<Size>(4, (stride - k) / N)), [&](auto width) EMKIT_INLINE {
+            for (Size k = begin; k < end; k += 4 * N)
+                with_size(int(std::min<Size>(4, (end - k) / N)), [&](auto width) EMKIT_INLINE {
                     constexpr int W = decltype(width)::value;
                     Vec<double> to[W];
                     product(x - step, k, to);
                     EMKIT_UNROLL for (int w = 0; w < W; ++w) {
-                        const Vec<double> now = to[w] * load(b + k + w * N);
+                        Vec<double> now = to[w] * load(b + k + w * N);
+                        if constexpr (IN_WINDOW) now = now < fill<double>(NEGLIGIBLE) ? Vec<double>{} : now;
                         store<double>(p + k + w * N, to[w]);
                         store<double>(x + k + w * N, now);
                         sums += now;
@@ -69,8 +78,8 @@ class Dense : public Padded {
             for (Size j = 0; j < K; ++j) M[i * stride + j] = A(i, j);
     }
 
-    void run(const double* b, double* p, double* x, Size step, int count, double& total, Size& exponents) const {
-        recur(b, p, x, step, count, total, exponents, [&](const double* from, Size k, auto& to) EMKIT_INLINE {
+    void run(Range window, const double* b, double* p, double* x, Size step, int count, double& total, Size& exponents) const {
+        recur<false>(window, b, p, x, step, count, total, exponents, [&](const double* from, Size k, auto& to) EMKIT_INLINE {
             constexpr int W = std::extent_v<std::remove_reference_t<decltype(to)>>, U = W < 3 ? 4 : 2;
             Vec<double> part[U][W];  // U sums, so that no addition waits for the last
             clear<double>(part);
@@ -85,7 +94,7 @@ class Dense : public Padded {
         });
     }
 
-    void update(const double* x, const double* y, int count, double* pairs) const {
+    void update(Range, const double* x, const double* y, int count, double* pairs) const {
         for (Size i = 0; i < stride; i += 4)
             for (Size j = 0; j < stride; j += 3 * N)
                 with_size(int(std::min<Size>(3, (stride - j) / N)), [&](auto width) EMKIT_INLINE {
@@ -127,22 +136,48 @@ std::vector<Size> diagonals(const Transitions& A) {
     return offsets;
 }
 
-// A few diagonals: left-right and banded chains.
+// A few diagonals: left-right and banded chains. Their sequences are in few states at a time: the others are passed over.
 class Band : public Padded {
   public:
     const std::vector<Size> offsets;
     const Size size;
 
+    // Next to what is now other than 0, some states more on the side to which transitions lead.
+    Range window(const double* x) const {
+        Size first = 0, last = K;
+        while (first < K && x[first] == 0.0) ++first;
+        while (last > first && x[last - 1] == 0.0) --last;
+        if (behind > 0) first = std::max<Size>(0, first - behind - AROUND);
+        if (ahead > 0) last = std::min(K, last + ahead + AROUND);
+        return {first, last};
+    }
+
+    Range wider(Range window, const double* x, int count) const {
+        const Range inner{window.first > 0 ? window.first + behind : 0, window.last < K ? window.last - ahead : K};
+        if (any(x, window.first, inner.first, count)) window.first = std::max<Size>(0, window.first - behind - N);
+        if (any(x, inner.last, window.last, count)) window.last = std::min(K, window.last + ahead + N);
+        return window;
+    }
+
     bool is_costly() const { return false; }
 
-    explicit Band(const Transitions& A) : Padded(A.K), offsets(diagonals(A)), size(stride * Size(offsets.size())), M(size) {
+    explicit Band(const Transitions& A)
+        : Padded(A.K), offsets(diagonals(A)), size(stride * Size(offsets.size())), ahead(std::max<Size>(0, offsets.front())),
+          behind(std::max<Size>(0, -offsets.back())), M(size), nothing(stride) {
         for (size_t d = 0; d < offsets.size(); ++d)
             for (Size j = std::max<Size>(0, offsets[d]); j < std::min(K, K + offsets[d]); ++j) M[d * stride + j] = A(j - offsets[d], j);
     }
 
     // Outside the matrix M is 0, and x another row or the margin: finite.
-    void run(const double* b, double* p, double* x, Size step, int count, double& total, Size& exponents) const {
-        recur(b, p, x, step, count, total, exponents, [&](const double* from, Size k, auto& to) EMKIT_INLINE {
+    void run(Range window, const double* b, double* p, double* x, Size step, int count, double& total, Size& exponents) const {
+        const auto [begin, end] = whole_vectors(window);
+        if (ahead <= 1 && behind <= 1 && end > begin && end - begin <= 4 * N) {
+            with_size(int((end - begin) / N), [&, begin = begin](auto width) EMKIT_INLINE {
+                run_near<decltype(width)::value>(begin, b, p, x, step, count, total, exponents);
+            });
+            return;
+        }
+        recur<true>(window, b, p, x, step, count, total, exponents, [&](const double* from, Size k, auto& to) EMKIT_INLINE {
             constexpr int W = std::extent_v<std::remove_reference_t<decltype(to)>>;
             clear<double>(to);
             const double* m = M + k;
@@ -153,10 +188,10 @@ class Band : public Padded {
         });
     }
 
-    void update(const double* x, const double* y, int count, double* pairs) const {
+    void update(Range window, const double* x, const double* y, int count, double* pairs) const {
         for (const Size o : offsets) {
-            for (Size k = 0; k < stride; k += 4 * N)
-                with_size(int(std::min<Size>(4, (stride - k) / N)), [&](auto width) EMKIT_INLINE {
+            for (Size k = window.first; k < window.last; k += 4 * N)
+                with_size(int(std::min<Size>(4, (window.last - k) / N)), [&](auto width) EMKIT_INLINE {
                     constexpr int W = decltype(width)::value;
                     Vec<double> sums[W];
                     clear<double>(sums);
@@ -176,7 +211,58 @@ class Band : public Padded {
     }
 
   private:
-    Buffer<double> M;
+    static constexpr Size AROUND = 4;
+
+    const double* diagonal(Size offset) const {
+        const auto found = std::find(offsets.begin(), offsets.end(), offset);
+        return found == offsets.end() ? nothing : M + (found - offsets.begin()) * stride;
+    }
+
+    // The recursion where transitions lead to neighbours at most: a row stays in registers for the next, so that no load
+    // waits for two stores.
+    template <int W> EMKIT_KEEP void run_near(Size begin, const double* b, double* p, double* x, Size step, int count, double& total,
+                                              Size& exponents) const {
+        const double *up = diagonal(1) + begin, *stay = diagonal(0) + begin, *down = diagonal(-1) + begin;
+        if (total < SMALL) {
+            const double scale = scale_of(total, exponents);
+            for (Size k = 0; k < stride; k += N) store<double>(x - step + k, load(x - step + k) * scale);
+            total *= scale;
+        }
+        b += begin, p += begin, x += begin;
+        Vec<double> row[W + 2], sums = fill<double>(1.0);  // the row with what stands beyond its ends
+        for (int w = 0; w < W + 2; ++w) row[w] = load(x - step + (w - 1) * N);
+        for (int r = 0; r < count; ++r, b += step, p += step, x += step) {
+            if (all_below(sums, SMALL / N)) {
+                const double scale = scale_of(sum<double>(sums), exponents);
+                EMKIT_UNROLL for (int w = 1; w <= W; ++w) store<double>(x - step + (w - 1) * N, row[w] *= scale);
+            }
+            sums = Vec<double>{};
+            Vec<double> now[W];
+            EMKIT_UNROLL for (int w = 0; w < W; ++w) {
+                const Vec<double> density = load(b + w * N), u = load(up + w * N), s = load(stay + w * N), d = load(down + w * N);
+                const Vec<double> before = across<N - 1>(row[w], row[w + 1]), after = across<1>(row[w + 1], row[w + 2]);
+                // The products in brackets wait for no other row.
+                const Vec<double> joint = (s * density) * row[w + 1] + (u * density) * before + (d * density) * after;
+                store<double>(p + w * N, s * row[w + 1] + u * before + d * after);
+                now[w] = joint < fill<double>(NEGLIGIBLE) ? Vec<double>{} : joint;
+                store<double>(x + w * N, now[w]);
+                sums += now[w];
+            }
+            EMKIT_UNROLL for (int w = 0; w < W; ++w) row[w + 1] = now[w];
+            row[0] = row[W + 1] = Vec<double>{};
+        }
+        if (count > 0) total = sum<double>(sums);
+    }
+
+    bool any(const double* x, Size first, Size last, int count) const {
+        double most = 0.0;
+        for (int r = 0; r < count; ++r, x += stride)
+            for (Size k = first; k < last; ++k) most = std::max(most, x[k]);
+        return most > 0.0;
+    }
+
+    const Size ahead, behind;  // how far a transition leads
+    Buffer<double> M, nothing;
 };
 
 }  // namespace

@@ -122,6 +122,8 @@ inline unsigned below(Vec<double> v, double bound) {
 #endif
 }
 
+inline bool all_below(Vec<double> v, double bound) { return below(v, bound) == (1u << LANES<double>) - 1; }
+
 inline double largest(Vec<double> v) {
     double lane[LANES<double>];
     store<double>(lane, v);
@@ -188,6 +190,19 @@ template <class T, std::size_t DISTANCE, std::size_t... I> inline void trade(Vec
 #endif
 }
 
+// The lanes from FIRST on of two vectors in a row.
+template <std::size_t FIRST, std::size_t... I>
+inline Vec<double> across_lanes(Vec<double> left, Vec<double> right, std::index_sequence<I...>) {
+#if defined(__clang__)
+    return __builtin_shufflevector(left, right, (FIRST + I)...);
+#else
+    return __builtin_shuffle(left, right, Lanes<double>::Bits{(FIRST + I)...});
+#endif
+}
+template <std::size_t FIRST> inline Vec<double> across(Vec<double> left, Vec<double> right) {
+    return across_lanes<FIRST>(left, right, std::make_index_sequence<LANES<double>>{});
+}
+
 // Rows become columns: a square of vectors, bit by bit of the indices.
 template <class T, std::size_t DISTANCE = 1> EMKIT_INLINE inline void transpose_square(Vec<T> (&square)[LANES<T>]) {
     if constexpr (DISTANCE < std::size_t(LANES<T>)) {
@@ -252,6 +267,7 @@ template <class T> inline Vec<T> inverse_power(Vec<T> x, Vec<T>& exponents) {
 #else
 
 template <class T> inline T sum(T x) { return x; }
+template <std::size_t FIRST> inline double across(double left, double right) { return FIRST == 0 ? left : right; }
 template <class T> inline void transpose_square(T (&)[1]) {}
 template <class T> inline T inverse_power(T x, T& exponents) {
     const int exponent = x > T(0) ? std::max(std::ilogb(x), -int(Format<T>::bias)) : -int(Format<T>::bias);
