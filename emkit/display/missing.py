@@ -10,16 +10,9 @@ from scipy.stats import norm
 from sklearn.utils.validation import check_is_fitted
 
 from .._validation import Interval, generator
+from ._drawing import panels
 
 Array = NDArray[Any]
-
-
-def _axes(ax: Any) -> Any:
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise ImportError("plot needs matplotlib: install it, or 'emkit[plot]'") from error
-    return plt.subplots()[1] if ax is None else ax
 
 
 def _names(estimator: Any) -> list[str]:
@@ -110,7 +103,7 @@ class MissingPatternDisplay:
         >>> display.plot(max_patterns=1).ax_.get_title()
         'Missing cells: 1 rarer patterns (25.0% of the rows) not shown'
         """
-        ax = _axes(ax)
+        ax = panels(ax)[0, 0]
         shown = self.missing[:max_patterns]
         p, total = len(self.feature_names), self.counts.sum()
         ax.pcolormesh(shown.astype(float), cmap="Blues", vmin=0.0, vmax=1.2, edgecolors="white", linewidth=1.0)
@@ -275,7 +268,7 @@ class OverimputationDisplay:
         >>> display.plot().ax_.get_xlabel()
         'observed (standard deviations from the mean)'
         """
-        ax = _axes(ax)
+        ax = panels(ax)[0, 0]
         half = norm.ppf(0.5 + 0.5 * self.confidence)
         low, high = np.inf, -np.inf
         for j in np.unique(self.column):
