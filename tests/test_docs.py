@@ -4,6 +4,7 @@ import doctest
 import importlib
 import pkgutil
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,8 @@ MODULES = ["emkit", *(m.name for m in pkgutil.walk_packages(emkit.__path__, "emk
 def test_docstring_examples(name):
     flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
     assert doctest.testmod(importlib.import_module(name), optionflags=flags).failed == 0
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")  # it warns of many
 
 
 def blocks(path):

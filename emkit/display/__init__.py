@@ -2,5 +2,17 @@
 
 from .convergence import ConvergenceDisplay
 from .missing import MissingPatternDisplay, OverimputationDisplay
+from .mixture import MixtureDisplay
+from .path import StatePathDisplay
+from .selection import SelectionDisplay
+from .transition import TransitionDisplay
 
-__all__ = ["ConvergenceDisplay", "MissingPatternDisplay", "OverimputationDisplay"]
+__all__ = [
+    "ConvergenceDisplay",
+    "MissingPatternDisplay",
+    "MixtureDisplay",
+    "OverimputationDisplay",
+    "SelectionDisplay",
+    "StatePathDisplay",
+    "TransitionDisplay",
+]

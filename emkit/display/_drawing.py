@@ -21,7 +21,7 @@ def colours(n: int) -> list[Any]:
         return list(PALETTE[:n])
     import matplotlib
 
-    return [tuple(colour) for colour in matplotlib.colormaps["viridis"](np.linspace(0.0, 1.0, n))]
+    return [tuple(colour) for colour in matplotlib.colormaps["viridis"](np.linspace(0.0, 0.92, n))]
 
 
 def panels(
@@ -62,3 +62,16 @@ def feature_names(estimator: Any, n_features: int) -> list[str]:
     """Names of the columns that ``fit`` saw, as scikit-learn calls those without one."""
     names = getattr(estimator, "feature_names_in_", None)
     return [f"x{j}" for j in range(n_features)] if names is None else [str(name) for name in names]
+
+
+def legend_beside(ax: Any, **how: Any) -> None:
+    """Legend to the right of what was drawn, where it hides nothing."""
+    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), **how)
+
+
+def column_number(feature: int | str, names: list[str]) -> int:
+    """Number of a column that the user named or numbered."""
+    known = feature in names if isinstance(feature, str) else 0 <= feature < len(names)
+    if not known:
+        raise ValueError(f"there is no column {feature!r}; there are {len(names)}: {', '.join(names)}")
+    return names.index(feature) if isinstance(feature, str) else int(feature)

@@ -36,7 +36,7 @@ class ConvergenceDisplay:
     Gaps are in nats, on a scale that is logarithmic but for its lowest part, which is linear so that 0 is on it. On the
     right the starts are ranked by what they reached: those at the same height have found the same optimum, or an equal
     one. A start without an objective, because it failed or was the same as another from the beginning, is drawn at the
-    upper edge; one with a higher objective that did not count, because it is degenerate, at 0.
+    upper edge; one with a higher objective that did not win, because it is degenerate or within ``tol``, at 0.
 
     Parameters
     ----------
@@ -68,8 +68,8 @@ class ConvergenceDisplay:
     >>> from emkit.display import ConvergenceDisplay
     >>> mixture = EMGaussianMixture(3, n_init=5, random_state=0).fit(load_faithful().data)
     >>> display = ConvergenceDisplay.from_estimator(mixture)
-    >>> display.gaps.max().round(2)
-    0.43
+    >>> print(f"{display.gaps.max():.2f} nats between the best and the worst of five")
+    0.43 nats between the best and the worst of five
     """
 
     def __init__(self, history: Array, restarts: list[dict[str, Any]], gap: float | None = None) -> None:
@@ -155,7 +155,7 @@ class ConvergenceDisplay:
         self.ax_.set_ylabel("below the best objective (nats)")
         winner = self.restarts[int(np.argmin(np.abs(self.gaps)))]
         self.ax_.set_title(f"Start {winner['start']}: {winner['status']}")
-        self.starts_ = {}
+        self.starts_: dict[str, Any] = {}
         if n > 1:
             self._plot_starts(self.axes_[0, 1])
         return self

@@ -10,7 +10,7 @@ from scipy.stats import norm
 from sklearn.utils.validation import check_is_fitted
 
 from .._validation import Interval, generator
-from ._drawing import panels
+from ._drawing import colours, panels
 
 Array = NDArray[Any]
 
@@ -271,13 +271,22 @@ class OverimputationDisplay:
         ax = panels(ax)[0, 0]
         half = norm.ppf(0.5 + 0.5 * self.confidence)
         low, high = np.inf, -np.inf
-        for j in np.unique(self.column):
+        columns = np.unique(self.column)
+        for j, colour in zip(columns, colours(len(columns)), strict=True):
             here = self.column == j
             middle, unit = self.observed[here].mean(), self.observed[here].std() or 1.0
             x, y = (self.observed[here] - middle) / unit, (self.predicted[here] - middle) / unit
             label = f"{self.feature_names[j]}: {self.coverage[j]:.0%} inside"
             ax.errorbar(
-                x, y, half * self.deviation[here] / unit, fmt="o", markersize=3, elinewidth=0.5, alpha=0.6, label=label
+                x,
+                y,
+                half * self.deviation[here] / unit,
+                fmt="o",
+                color=colour,
+                markersize=3,
+                elinewidth=0.5,
+                alpha=0.6,
+                label=label,
             )
             low, high = min(low, x.min()), max(high, x.max())
         ax.plot([low, high], [low, high], color="black", linewidth=1.0)
