@@ -228,6 +228,24 @@ def test_many_states(build, K, form):
 
 
 @builds
+@pytest.mark.parametrize(("behind", "ahead"), [(0, 1), (1, 0), (1, 1), (0, 3), (2, 2)])
+@pytest.mark.parametrize(("gap", "jumps"), [(3.0, 0), (10.0, 5), (60.0, 5)])
+def test_states_passed_over_are_not_missed(build, behind, ahead, gap, jumps):
+    """A sequence in few of its states at a time, which wanders, hurries and jumps; means are ``gap`` apart."""
+    K, rng = 43, np.random.default_rng(jumps)
+    transmat = np.triu(np.tril(rng.exponential(0.01, (K, K)), ahead), -behind)
+    np.fill_diagonal(transmat, 1.0)
+    transmat /= transmat.sum(axis=1, keepdims=True)
+    pace = np.repeat([0.0, 0.02, 0.3, 0.0, 0.1], 250) * (1 if ahead >= behind else -1)
+    state = np.clip(K // 3 + np.cumsum(pace) + rng.normal(size=1250).round(), 0, K - 1)
+    state[rng.integers(1250, size=jumps)] = rng.integers(K, size=jumps)
+    x = gap * state + rng.normal(size=1250)
+    log_prob = -0.5 * (x[:, None] - gap * np.arange(K)) ** 2
+    arguments = log_prob, np.array([1250]), np.full(K, 1 / K), transmat
+    assert_chains_agree(build, arguments, None)
+
+
+@builds
 @pytest.mark.parametrize("K", [1, 2, 3, 4, 5, 8, 13, 40])
 def test_two_threads_give_the_same_bits(build, K):
     rng = np.random.default_rng(K)

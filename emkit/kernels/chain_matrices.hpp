@@ -230,7 +230,7 @@ class Band : public Padded {
         }
         b += begin, p += begin, x += begin;
         Vec<double> row[W + 2], sums = fill<double>(1.0);  // the row with what stands beyond its ends
-        for (int w = 0; w < W + 2; ++w) row[w] = load(x - step + (w - 1) * N);
+        EMKIT_UNROLL for (int w = 0; w < W + 2; ++w) row[w] = load(x - step + (w - 1) * N);
         for (int r = 0; r < count; ++r, b += step, p += step, x += step) {
             if (all_below(sums, SMALL / N)) {
                 const double scale = scale_of(sum<double>(sums), exponents);
