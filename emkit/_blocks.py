@@ -52,6 +52,10 @@ class Rows(NamedTuple):
         X = self.X.outline(rows) if isinstance(self.X, Source) and isinstance(rows, slice) else self.X[rows, ...]
         return self._replace(X=X, weight=weight, scatter=None, patterns=None)
 
+    def others(self, X: Any, weight: Array | None) -> Rows:
+        """Other rows, in the same coordinates."""
+        return self._replace(X=X, weight=weight, scatter=None, patterns=None)
+
 
 def cuts(n_rows: int, work_per_row: int) -> list[slice]:
     """Slices of nearly equal length: enough of them to share out, each with enough work to be worth a call."""

@@ -235,6 +235,8 @@ class Emission(ABC):
 
     # Whether the user's rows are numbers before ``read`` has seen them.
     numeric: bool = True
+    # Whether sums taken at some parameters can be kept when these change: as they are, or by ``recentre``.
+    streams: bool = False
 
     @abstractmethod
     def log_prob(self, params: Params, rows: Data) -> Array:
@@ -285,7 +287,11 @@ class Emission(ABC):
         """Parameters that responsibilities imply when there are no others."""
         return self.maximize(self.summarize(None, rows, resp), None)
 
-    # What an accelerator, a prior, other units ask.
+    # What an accelerator, a prior, other units, a stream ask.
+
+    def recentre(self, stats: Stats, params: Params, new: Params) -> Stats:
+        """Say of ``new`` parameters what sums say that were taken about ``params``; by default they are about none."""
+        return stats
 
     @property
     def charts(self) -> Charts:

@@ -13,7 +13,7 @@ from ._arrays import is_elsewhere
 from ._em import total
 from ._executors import count_workers, one_blas_thread, workers
 from ._mixin import EMMixin
-from ._model import Ascent, Data, Params, Stats, add, scale
+from ._model import Ascent, Data, Degenerate, Params, Stats, add, scale
 from ._search import Search
 from ._validation import check_parameters, check_weight
 
@@ -64,6 +64,9 @@ def follow(model: Any, stream: Stream, X: Any, weight: Array | None, n_workers: 
 class StreamMixin(EMMixin):
     """What an estimator that can follow a stream shares."""
 
+    def _check_stream(self) -> None:
+        """Refuse what cannot be learned from batches."""
+
     def _learned_from(self, X: Any) -> None:
         """Publish what belongs to the rows last learned from."""
 
@@ -104,8 +107,13 @@ class StreamMixin(EMMixin):
         array([[ 2. , 53.9],
                [ 4.2, 79.5]])
         """
+        self._take_in(X, sample_weight)
+        return self
+
+    def _take_in(self, X: Any, sample_weight: Any) -> None:
         with one_blas_thread(), self._unless_it_fails():
             check_parameters(self, self._rules)
+            self._check_stream()
             if not hasattr(self, "status_"):
                 self._estimate(X, sample_weight)
             X = self._check_rows(X, reset=False)
@@ -115,10 +123,12 @@ class StreamMixin(EMMixin):
             if stream is None:
                 data = model.prepare(X, weight)
                 stream = Stream(data.cut(slice(0, 0)), model.standardize(self._recall(), data))
-            self._stream, found = follow(model, stream, X, weight, count_workers(self.n_jobs))
+            try:
+                self._stream, found = follow(model, stream, X, weight, count_workers(self.n_jobs))
+            except (Degenerate, np.linalg.LinAlgError) as error:
+                raise ValueError(f"nothing was learned from these rows: {error}") from error
             self._record(Search(found, []), model)
             self._publish(model.restore(self._stream.params, self._stream.data))
             self._learned_from(X)
             if is_elsewhere(X):
                 self._follow(X)
-        return self

@@ -15,7 +15,7 @@ Chapman & Hall.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -83,6 +83,18 @@ class Runs(NamedTuple):
         """Weight of every row."""
         return np.ones(self.n_rows) if self.weight is None else np.repeat(self.weight, self.lengths)
 
+    @property
+    def total(self) -> float:
+        """Sum of the weights of the rows."""
+        return float(self.n_rows if self.weight is None else self.weight @ self.lengths)
+
+    def cut(self, sequences: slice) -> Runs:
+        """Some of the sequences, as they are."""
+        edges = np.concatenate([[0], np.cumsum(self.lengths)])
+        rows = slice(int(edges[sequences.start]), int(edges[sequences.stop]))
+        weight = None if self.weight is None else self.weight[sequences]
+        return Runs(self.rows.cut(rows), self.lengths[sequences], weight, self.names[sequences])
+
 
 class Told(NamedTuple):
     """What a chain can say of sequences; None where it was not asked."""
@@ -138,7 +150,15 @@ class MarkovChain(Model):
         return {"startprob": startprob, "transmat": Simplex(), "law": self.law.charts}
 
     def prepare(self, X: Sequences, sample_weight: Array | None = None) -> Runs:
-        """Leave out sequences of weight zero; find the units of the rows."""
+        """Find the units of the rows."""
+        return self._gather(X, sample_weight, self.law.prepare)
+
+    def place(self, X: Sequences, weight: Array | None, like: Runs) -> Runs:
+        """Sequences in the coordinates of others."""
+        return self._gather(X, weight, like.rows.others)
+
+    def _gather(self, X: Sequences, sample_weight: Array | None, rows: Callable[[Any, Array | None], Any]) -> Runs:
+        """Leave out sequences of weight zero; ``rows`` makes something of the rows and their weights."""
         weight, names, lengths, values = X.weights(sample_weight), X.names, X.lengths, X.X
         if weight is not None and not weight.all():
             if isinstance(values, Source):
@@ -149,7 +169,7 @@ class MarkovChain(Model):
             values = values[np.repeat(kept, lengths)]
             weight, names, lengths = weight[kept], names[kept], lengths[kept]
         row_weight = None if weight is None else np.repeat(weight, lengths)
-        return Runs(self.law.prepare(values, row_weight), lengths, weight, names)
+        return Runs(rows(values, row_weight), lengths, weight, names)
 
     def split(self, data: Runs) -> list[Runs] | Blocks:
         """Cut between sequences; one sequence that is a block by itself may use the threads."""
@@ -164,10 +184,7 @@ class MarkovChain(Model):
         last = ends[self._edges(data)[1:] - 1]
         cuts = X.cuts([slice(int(a), int(b)) for a, b in pairwise([0, *last])])
         edges = [0, *(np.searchsorted(ends, [cut.stop for cut in cuts]) + 1)]
-        outlines = []
-        for cut, (a, b) in zip(cuts, pairwise(edges), strict=True):
-            weight = None if data.weight is None else data.weight[a:b]
-            outlines.append(Runs(data.rows.cut(cut), data.lengths[a:b], weight, data.names[a:b]))
+        outlines = [data.cut(slice(int(a), int(b))) for a, b in pairwise(edges)]
         if len(outlines) == 1:
             outlines[0] = outlines[0]._replace(n_threads=self.n_threads)
         return X.blocks(cuts, outlines, self._hold)
@@ -178,10 +195,8 @@ class MarkovChain(Model):
 
     def block(self, data: Runs, cut: slice) -> Runs:
         """Some sequences."""
-        ends = np.cumsum(data.lengths)
-        rows = slice(int(ends[cut.start] - data.lengths[cut.start]), int(ends[cut.stop - 1]))
-        weight = None if data.weight is None else data.weight[cut]
-        return Runs(self.law.block(data.rows, rows), data.lengths[cut], weight, data.names[cut])
+        part = data.cut(cut)
+        return part._replace(rows=self.law.block(part.rows, slice(None)))
 
     def _cut(self, data: Runs) -> list[Runs]:
         return [self.block(data, slice(a, b)) for a, b in pairwise(self._edges(data))]
@@ -232,6 +247,10 @@ class MarkovChain(Model):
             return Chain(stationary(transmat), transmat, law)
         return Chain(_shares(stats.starts, params.startprob), _shares(stats.transitions, params.transmat), law)
 
+    def recentre(self, stats: ChainTotals, params: Chain, new: Chain) -> ChainTotals:
+        """The same sums about other parameters; starts and transitions are about none."""
+        return stats._replace(law=self.law.recentre(stats.law, params.law, new.law))
+
     def prior(self, params: Chain) -> ChainTotals:
         """Imaginary starts and transitions, where they are possible, and the law's own prior."""
         starts, transitions = self.start_prior - 1.0, self.trans_prior - 1.0
@@ -257,8 +276,7 @@ class MarkovChain(Model):
     def rounding(self, data: Runs) -> Rounding:
         """The law's, and that of the passes."""
         law = self.law.rounding(data.rows)
-        total = data.n_rows if data.weight is None else float(data.weight @ data.lengths)
-        return law._replace(objective=law.objective + 1e-12 * total)
+        return law._replace(objective=law.objective + 1e-12 * data.total)
 
     def standardize(self, params: Chain, data: Runs) -> Chain:
         """From the user's units."""

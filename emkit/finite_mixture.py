@@ -206,11 +206,10 @@ class Mixture(Model):
 
     def place(self, X: Array, weight: Array | None, like: Rows) -> Rows:
         """Rows in the coordinates of others."""
-        return like._replace(X=X, weight=weight, scatter=None, patterns=None)
+        return like.others(X, weight)
 
     def recentre(self, stats: Totals, params: Parts, new: Parts) -> Totals:
         """The same sums about other parameters."""
-        assert isinstance(self.law, Gaussian)
         return stats._replace(law=self.law.recentre(stats.law, params.law, new.law))
 
     def q_value(self, candidate: Parts, stats: Totals, params: Parts) -> float:

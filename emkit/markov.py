@@ -17,6 +17,7 @@ from ._mixin import EMMixin
 from ._patterns import observed
 from ._sequences import Sequences, arrange
 from ._sources import Source, is_dask, is_open, is_source, read
+from ._stream import StreamMixin
 from ._validation import (
     NOTHING,
     ArrayLike,
@@ -33,7 +34,14 @@ from .exceptions import InvalidParameterError
 Array = NDArray[Any]
 
 
-class EMHiddenMarkov(ChainAnalysis, ClusterMixin, OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class EMHiddenMarkov(
+    ChainAnalysis,
+    StreamMixin,
+    ClusterMixin,  # type: ignore[misc]
+    OneToOneFeatureMixin,  # type: ignore[misc]
+    TransformerMixin,  # type: ignore[misc]
+    BaseEstimator,  # type: ignore[misc]
+):
     """Hidden Markov model, estimated by accelerated EM (Baum-Welch), on one sequence or many.
 
     Sequences are given in one of three ways: ``groups``, an identifier for each row, which cross-validation can cut
@@ -340,11 +348,22 @@ class EMHiddenMarkov(ChainAnalysis, ClusterMixin, OneToOneFeatureMixin, Transfor
     def _seen(self, X: Sequences, sample_weight: Any) -> dict[str, Any]:
         return {"X": X.X, "metadata": {"sample_weight": sample_weight, "lengths": X.lengths}}
 
+    def _check_stream(self) -> None:
+        law = self.emission_ if hasattr(self, "status_") else self._law()
+        if not law.streams:
+            raise ValueError(
+                f"emission={law!r} cannot follow a stream: if its sums do not depend on the parameters they were taken "
+                "at but through the states, set its class attribute streams=True; otherwise let it also define recentre"
+            )
+
+    def _learned_from(self, X: Sequences) -> None:
+        self._settle(self._recall(), X)
+
     def _settle(self, params: Chain, X: Sequences) -> Chain:
         if isinstance(X.X, Source):  # one number for each row would be too many
             self.__dict__.pop("labels_", None)
             return params
-        model = self._model()
+        model = self._used
         wanted = "path" if self.algorithm == "viterbi" else "smoothed"
         told = self._spread(model, model.frame(params, X), params, wanted)[0]
         self.labels_ = X.restore(told if wanted == "path" else told.argmax(axis=1))
@@ -379,6 +398,67 @@ class EMHiddenMarkov(ChainAnalysis, ClusterMixin, OneToOneFeatureMixin, Transfor
             For parameters, cells, weights or starting values that cannot be used; the message names them.
         """
         self._fit(arrange(X, groups, lengths), sample_weight)
+        return self
+
+    def partial_fit(
+        self, X: Any, y: Any = None, *, groups: Any = None, lengths: Any = None, sample_weight: Any = None
+    ) -> Self:
+        """Learn from the next sequences of a stream, each seen only once, by stepwise EM.
+
+        The first sequences are fitted as by ``fit``, unless that was called before; give enough of them to tell the
+        states apart. From then on the running means per row of the statistics move towards those of the new sequences
+        by a share of ``(rows / rows so far)^0.6``, and one M-step follows. ``log_likelihood_`` is that of the new
+        sequences before they were learned from. An alphabet is that of the first rows unless
+        ``Categorical(categories)`` says otherwise; columns that did not vary in the first rows stay what they were.
+        ``fit`` begins anew.
+
+        Every sequence must come whole, in one call: its end is not carried over to the next one. A sequence that is
+        cut in pieces is learned from as so many sequences, each with a start of its own; ``start="stationary"`` then
+        keeps ``startprob_`` from learning where the cuts were.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or list of such arrays
+            The next sequences, as in ``fit``.
+        y : None
+            Ignored.
+        groups : array-like of shape (n_samples,), optional
+            Which sequence each row belongs to; in the next call the same identifier is another sequence.
+        lengths : array-like of int, optional
+            Number of rows of each sequence, one after the other.
+        sample_weight : array-like of shape (n_samples,), optional
+            How often each sequence counts: all rows of a sequence have the same weight.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            As ``fit``; and for a law of observation that cannot follow a stream (``Emission.streams``).
+
+        References
+        ----------
+        Cappe, O. (2011). Online EM algorithm for hidden Markov models. *Journal of Computational and Graphical
+        Statistics* 20, 728-749, for the setting; the steps are those of Cappe, O. & Moulines, E. (2009). On-line
+        expectation-maximization algorithm for latent data models. *JRSS B* 71, 593-613, with sequences for rows.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from emkit import EMHiddenMarkov
+        >>> rng = np.random.default_rng(0)
+        >>> stream = EMHiddenMarkov(2, random_state=0)
+        >>> for _ in range(3):
+        ...     state = np.repeat([0, 1, 0], 30)
+        ...     batch = [rng.normal(5.0 * state, 1.0)[:, None] for _ in range(10)]
+        ...     stream = stream.partial_fit(batch)
+        >>> stream.means_.round() + 0.0
+        array([[0.],
+               [5.]])
+        """
+        self._take_in(arrange(X, groups, lengths), sample_weight)
         return self
 
     def fit_predict(self, X: Any, y: Any = None, **kwargs: Any) -> Any:

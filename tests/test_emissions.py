@@ -336,6 +336,20 @@ def test_a_component_without_rows_keeps_what_it_has(name):
 
 
 @EVERY
+def test_sums_that_stream_imply_the_same_parameters_wherever_they_are_told(name):
+    law, rows, resp, params = begin(name)
+    if not law.streams:
+        assert name == "own"  # three methods do not promise it
+        return
+    resp = np.ascontiguousarray(resp)
+    elsewhere = m_step(law, params, rows, np.ascontiguousarray(resp[:, ::-1]))
+    sums = law.summarize(params, rows, resp)
+    moved = law.recentre(sums, params, elsewhere)
+    assert_same(law.maximize(moved, elsewhere), law.maximize(sums, params), rtol=1e-7, atol=1e-8)
+    assert_same(law.recentre(moved, elsewhere, params), sums, rtol=1e-7, atol=1e-8)
+
+
+@EVERY
 @pytest.mark.parametrize("rows_of_a_kind", [1, 40])
 def test_rows_that_hardly_say_anything_do_not_break_a_law(name, rows_of_a_kind):
     """One row, or many that are equal: numbers stay finite, or the law says that it has collapsed."""

@@ -216,7 +216,7 @@ def test_round_trip_before_the_fit(name, way):
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize(("make", "X"), [(EMGaussianMixture, IRIS), (EMImputer, HOLES)])
+@pytest.mark.parametrize(("make", "X"), [(EMGaussianMixture, IRIS), (EMImputer, HOLES), (EMHiddenMarkov, IRIS)])
 def test_a_stream_goes_on(way, make, X):
     order = np.random.default_rng(0).permutation(150)
     stream = make().set_params(random_state=0).partial_fit(X[order])

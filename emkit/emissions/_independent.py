@@ -40,6 +40,7 @@ class Independent(Emission):
     # The smallest and the largest mean that is estimated: EM never leaves a mean at which something is impossible.
     least: ClassVar[float] = 0.0
     most: ClassVar[float] = np.inf
+    streams = True
 
     @abstractmethod
     def _log_density(self, means: Array, x: Array, observed: Array | None) -> Array:

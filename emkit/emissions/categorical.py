@@ -57,6 +57,7 @@ class Categorical(Emission):
 
     categories: tuple[Any, ...] | None = None
     handle_unknown: str = "error"
+    streams = True
 
     @property
     def numeric(self) -> bool:  # type: ignore[override]

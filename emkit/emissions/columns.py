@@ -70,6 +70,11 @@ class Columns(Emission):
         return all(law.numeric for law, _ in self.laws)
 
     @property
+    def streams(self) -> bool:  # type: ignore[override]
+        """Whether all laws can follow a stream."""
+        return all(law.streams for law, _ in self.laws)
+
+    @property
     def charts(self) -> Charts:
         """Those of the laws."""
         return {number: law.charts for number, (law, _) in enumerate(self.laws)}  # type: ignore[misc]
@@ -156,6 +161,11 @@ class Columns(Emission):
         """Imaginary data of the laws that have any."""
         each = [law.prior(p) for (law, _), p in zip(self.laws, params, strict=True)]
         return Parts((sum(float(prior[0]) for prior in each if prior is not None), *each))
+
+    def recentre(self, stats: Parts, params: Parts, new: Parts) -> Parts:
+        """Every law its own part."""
+        each = zip(self.laws, stats[1:], params, new, strict=True)
+        return Parts((stats[0], *(law.recentre(s, p, n) for (law, _), s, p, n in each)))
 
     def q_value(self, candidate: Parts, stats: Parts, params: Parts) -> float:
         """Sum over the laws."""

@@ -69,6 +69,7 @@ class Gamma(Emission):
     """
 
     reg: float = 1e-6
+    streams = True
 
     @property
     def charts(self) -> Charts:

@@ -66,6 +66,7 @@ class MixedGaussian(Emission):
     n_parts: int = 2
     covariance_type: str = "full"
     reg_covar: float = 1e-6
+    streams = True
 
     def __post_init__(self) -> None:
         """Refuse an unknown shape, and a mixture of nothing."""
@@ -148,6 +149,10 @@ class MixedGaussian(Emission):
         """Of the parts drawn, and of the rows given these."""
         drawn = float(xlogy(stats.parts.counts, candidate.weights.ravel()).sum())
         return drawn + self._law.q_value(candidate.parts, stats.parts, params.parts)
+
+    def recentre(self, stats: Sums, params: Nested, new: Nested) -> Sums:
+        """The same sums about other means."""
+        return stats._replace(parts=self._law.recentre(stats.parts, params.parts, new.parts))
 
     def prior(self, params: Nested) -> Sums:
         """That of the parts."""

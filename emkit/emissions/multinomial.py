@@ -61,6 +61,7 @@ class Multinomial(Emission):
     """
 
     n_trials: int | None = None
+    streams = True
 
     def __post_init__(self) -> None:
         """Refuse what is no number of trials."""

@@ -88,6 +88,7 @@ class StudentT(Emission):
 
     covariance_type: str = "full"
     reg_covar: float = 1e-6
+    streams = True
 
     def __post_init__(self) -> None:
         """Refuse an unknown shape."""
@@ -160,6 +161,10 @@ class StudentT(Emission):
         half = 0.5 * candidate.dofs
         normal = self._normal.explained(stats.counts, candidate.normal, stats.normal, params.normal)
         return normal + float((stats.counts * (half * np.log(half) - gammaln(half)) + half * stats.heights).sum())
+
+    def recentre(self, stats: Sums, params: Students, new: Students) -> Sums:
+        """The Gaussian's sums about other locations."""
+        return stats._replace(normal=self._normal.recentre(stats.normal, params.normal, new.normal))
 
     def prior(self, params: Students) -> Sums:
         """The Gaussian's."""
