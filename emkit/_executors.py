@@ -56,14 +56,16 @@ def _cores(limit: str | None, affinity: frozenset[int]) -> int:
 def count_workers(n_jobs: int | None) -> int:
     """How many threads ``n_jobs`` stands for: None is every core this process may use, one inside a joblib worker.
 
-    ``joblib.parallel_config(n_jobs=...)`` and ``OMP_NUM_THREADS`` are respected when ``n_jobs`` is None.
+    ``joblib.parallel_config(n_jobs=...)`` and ``OMP_NUM_THREADS`` (of a list, the first) are respected when ``n_jobs``
+    is None. Cores are counted by joblib: as many as affinity, cgroups and ``LOKY_MAX_CPU_COUNT`` leave to this process.
     """
     backend, configured = get_active_backend()
     if n_jobs is None and getattr(backend, "nesting_level", None):
         return 1
-    if n_jobs is None and configured not in (None, 1):
+    if n_jobs is None:
         n_jobs = configured
-    limit, cores = os.environ.get("OMP_NUM_THREADS", ""), _cores(os.environ.get("LOKY_MAX_CPU_COUNT"), _affinity())
+    limit = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    cores = _cores(os.environ.get("LOKY_MAX_CPU_COUNT"), _affinity())
     if n_jobs is not None:
         return max(1, n_jobs if n_jobs > 0 else cores + 1 + n_jobs)
     return min(cores, int(limit)) if limit.isdigit() and int(limit) > 0 else cores
@@ -82,6 +84,10 @@ class _OneBlasThread:
         self._inside = 0
         self._limit: Any = None
 
+    def renew_lock(self) -> None:
+        """In a forked child: a thread that held the lock is not there to let it go."""
+        self._lock = Lock()
+
     def __enter__(self) -> None:
         with self._lock:
             if not self._inside:
@@ -96,6 +102,8 @@ class _OneBlasThread:
 
 
 _ONE_BLAS_THREAD = _OneBlasThread()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_ONE_BLAS_THREAD.renew_lock)
 
 
 def one_blas_thread() -> AbstractContextManager[None]:

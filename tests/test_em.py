@@ -1,6 +1,5 @@
 """The engine by itself: scripted models whose every answer is known, and real ones on real threads."""
 
-import os
 import warnings
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,7 +15,7 @@ from emkit import EMGaussianMixture
 from emkit._accelerate import ACCELERATORS, Plain, Secants
 from emkit._charts import Real
 from emkit._em import _ALLOWANCE, climb, total
-from emkit._executors import count_workers, workers
+from emkit._executors import workers
 from emkit._model import Degenerate, Model, Rounding
 from emkit._search import FitFailedError, _move, search
 from emkit.emissions.shapes import Full
@@ -276,21 +275,6 @@ def test_any_joblib_backend_gives_the_same(tmp_path):
     np.testing.assert_array_equal(one.means_, two.means_)
 
 
-def test_workers_are_counted_as_the_user_says(monkeypatch):
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert count_workers(None) == joblib.cpu_count()
-    assert count_workers(3) == 3
-    assert count_workers(-1) == joblib.cpu_count()
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert count_workers(None) == 1
-    monkeypatch.delenv("OMP_NUM_THREADS")
-    with joblib.parallel_config(n_jobs=2):
-        assert count_workers(None) == 2
-    inside = joblib.Parallel(n_jobs=2, prefer="threads")(joblib.delayed(count_workers)(None) for _ in range(2))
-    assert inside == [1, 1]
-    assert joblib.Parallel(n_jobs=2)(joblib.delayed(count_workers)(None) for _ in range(2)) == [1, 1]
-
-
 def test_blas_is_held_to_one_thread(monkeypatch):
     seen = set()
     specimen = SPECIMENS["mixture-full"]
@@ -308,22 +292,6 @@ def test_blas_is_held_to_one_thread(monkeypatch):
 def test_threads_give_results_in_order():
     with workers(4) as run:
         assert list(run(lambda i: i**2, range(50))) == [i**2 for i in range(50)]
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_forked_child_can_fit():
-    X = blobs(np.random.default_rng(0), n=40_000)
-    mixture = EMGaussianMixture(3, n_jobs=2, random_state=0).fit(X)
-    read, write = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn of forking with threads alive
-        child = os.fork()
-    if child == 0:
-        again = EMGaussianMixture(3, n_jobs=2, random_state=0).fit(X)
-        os.write(write, b"same" if (again.means_ == mixture.means_).all() else b"else")
-        os._exit(0)
-    assert os.read(read, 4) == b"same"
-    os.waitpid(child, 0)
 
 
 def test_moves_leave_a_local_optimum_and_a_saddle():
