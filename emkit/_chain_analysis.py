@@ -47,6 +47,14 @@ class ChainAnalysis(EMMixin):
         -------
         ndarray of int, of shape (n_samples,)
             A list of arrays if X is one.
+
+        Examples
+        --------
+        >>> from emkit import EMHiddenMarkov, datasets
+        >>> X = datasets.load_earthquakes().data
+        >>> chain = EMHiddenMarkov(2, emission="poisson", random_state=0).fit(X)
+        >>> chain.predict(X)[:12]
+        array([0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1])
         """
         if self.algorithm == "map":
             X = arrange(X, groups, lengths)
@@ -66,6 +74,16 @@ class ChainAnalysis(EMMixin):
         Returns
         -------
         ndarray of shape (n_samples, n_states)
+
+        Examples
+        --------
+        >>> from emkit import EMHiddenMarkov, datasets
+        >>> X = datasets.load_earthquakes().data
+        >>> chain = EMHiddenMarkov(2, emission="poisson", random_state=0).fit(X)
+        >>> chain.predict_proba(X)[3:6].round(2)
+        array([[1.  , 0.  ],
+               [0.91, 0.09],
+               [0.05, 0.95]])
         """
         X = arrange(X, groups, lengths)
         return X.restore(self._infer(X, "smoothed")[0])
@@ -83,6 +101,16 @@ class ChainAnalysis(EMMixin):
         Returns
         -------
         ndarray of shape (n_samples, n_states)
+
+        Examples
+        --------
+        >>> from emkit import EMHiddenMarkov, datasets
+        >>> X = datasets.load_earthquakes().data
+        >>> chain = EMHiddenMarkov(2, emission="poisson", random_state=0).fit(X)
+        >>> chain.filter_proba(X)[3:6].round(2)
+        array([[1.  , 0.  ],
+               [0.99, 0.01],
+               [0.37, 0.63]])
         """
         X = arrange(X, groups, lengths)
         return X.restore(self._infer(X, "filtered")[0])
@@ -101,6 +129,17 @@ class ChainAnalysis(EMMixin):
         -------
         ndarray of shape (n_states,)
             Probabilities of the states given all rows so far: the ``state`` of the next call.
+
+        Examples
+        --------
+        >>> from emkit import EMHiddenMarkov, datasets
+        >>> X = datasets.load_earthquakes().data
+        >>> chain = EMHiddenMarkov(2, emission="poisson", random_state=0).fit(X)
+        >>> now = chain.filter([12])
+        >>> now.round(2)
+        array([1., 0.])
+        >>> chain.filter([30], now).round(2)
+        array([0.07, 0.93])
         """
         check_is_fitted(self)
         rows = self._check_rows(arrange(np.asarray(x)[None], None, None), reset=False)
@@ -135,6 +174,15 @@ class ChainAnalysis(EMMixin):
         log_prob : float
             Log-probability of the rows together with the paths, summed over sequences.
         path : ndarray of int, of shape (n_samples,)
+
+        Examples
+        --------
+        >>> from emkit import EMHiddenMarkov, datasets
+        >>> X = datasets.load_earthquakes().data
+        >>> chain = EMHiddenMarkov(2, emission="poisson", random_state=0).fit(X)
+        >>> log_prob, path = chain.decode(X)
+        >>> round(log_prob, 2), path[:8]
+        (-346.62, array([0, 0, 0, 0, 0, 1, 1, 1]))
         """
         X = arrange(X, groups, lengths)
         path, score = self._infer(X, "path", "score")
@@ -154,6 +202,17 @@ class ChainAnalysis(EMMixin):
         log_prob : ndarray of shape (n_paths,)
             Log-probabilities of the rows together with each path, falling; fewer if fewer paths are possible.
         paths : ndarray of int, of shape (n_paths, n_samples)
+
+        Examples
+        --------
+        >>> from emkit import EMHiddenMarkov, datasets
+        >>> X = datasets.load_earthquakes().data
+        >>> chain = EMHiddenMarkov(2, emission="poisson", random_state=0).fit(X)
+        >>> log_prob, paths = chain.k_best_paths(X, 2)
+        >>> log_prob.round(2)
+        array([-346.62, -346.96])
+        >>> int((paths[0] != paths[1]).sum())  # years in which they differ
+        1
         """
         check_parameter("k_best_paths", "n_paths", n_paths, (Interval(int, 1),))
         log_prob, params = self._one(X)
@@ -172,6 +231,17 @@ class ChainAnalysis(EMMixin):
         Returns
         -------
         ndarray of int, of shape (n_paths, n_samples)
+
+        Examples
+        --------
+        >>> from emkit import EMHiddenMarkov, datasets
+        >>> X = datasets.load_earthquakes().data
+        >>> chain = EMHiddenMarkov(2, emission="poisson", random_state=0).fit(X)
+        >>> paths = chain.sample_paths(X, 100, random_state=0)
+        >>> paths.sum(axis=1).mean().round()  # years in state 1
+        np.float64(40.0)
+        >>> chain.predict_proba(X)[:, 1].sum().round()
+        np.float64(40.0)
         """
         check_parameter("sample_paths", "n_paths", n_paths, (Interval(int, 1),))
         check_parameter("sample_paths", "random_state", random_state, SEED)
@@ -203,6 +273,16 @@ class ChainAnalysis(EMMixin):
         Returns
         -------
         ndarray of shape (n_samples, n_features)
+
+        Examples
+        --------
+        >>> from emkit import EMHiddenMarkov, datasets
+        >>> X = datasets.load_earthquakes().data
+        >>> chain = EMHiddenMarkov(2, emission="poisson", random_state=0).fit(X)
+        >>> X = X.astype(float)
+        >>> X[50] = float("nan")
+        >>> chain.transform(X)[49:52].ravel().round(1)
+        array([36. , 23.5, 21. ])
         """
         check_is_fitted(self)
         X = arrange(X, groups, lengths)
@@ -228,6 +308,17 @@ class ChainAnalysis(EMMixin):
         Bunch
             ``state_proba`` (horizon, n_states); and, where the law has them, ``mean`` (horizon, n_features) and
             ``quantiles`` (n_quantiles, horizon, n_features) of the rows.
+
+        Examples
+        --------
+        >>> from emkit import EMHiddenMarkov, datasets
+        >>> X = datasets.load_earthquakes().data
+        >>> chain = EMHiddenMarkov(2, emission="poisson", random_state=0).fit(X)
+        >>> ahead = chain.forecast(X, 3)
+        >>> ahead.mean.ravel().round(1)
+        array([16.2, 16.8, 17.3])
+        >>> ahead.quantiles[:, 0, 0]
+        array([ 9., 16., 25.])
         """
         check_parameter("forecast", "horizon", horizon, (Interval(int, 1),))
         levels = np.atleast_1d(np.asarray(quantiles, dtype=np.float64))
@@ -263,6 +354,14 @@ class ChainAnalysis(EMMixin):
         -------
         ndarray of shape (n_samples,)
             Natural logarithms, in nats.
+
+        Examples
+        --------
+        >>> from emkit import EMHiddenMarkov, datasets
+        >>> X = datasets.load_earthquakes().data
+        >>> chain = EMHiddenMarkov(2, emission="poisson", random_state=0).fit(X)
+        >>> chain.score_samples(X)[:3].round(2)
+        array([-2.41, -2.38, -4.22])
         """
         X = arrange(X, groups, lengths)
         return X.restore(self._infer(X, "log_density")[0])
@@ -286,6 +385,14 @@ class ChainAnalysis(EMMixin):
         -------
         float
             In nats per row; times the number of rows it is the log-likelihood.
+
+        Examples
+        --------
+        >>> from emkit import EMHiddenMarkov, datasets
+        >>> X = datasets.load_earthquakes().data
+        >>> chain = EMHiddenMarkov(2, emission="poisson", random_state=0).fit(X)
+        >>> round(chain.score(X), 2)
+        -3.2
         """
         log_density, weight = self._weighed(X, groups, lengths, sample_weight)
         return float(np.average(log_density, weights=weight))
@@ -306,6 +413,15 @@ class ChainAnalysis(EMMixin):
         Returns
         -------
         float
+
+        Examples
+        --------
+        >>> from emkit import EMHiddenMarkov, datasets
+        >>> X = datasets.load_earthquakes().data
+        >>> chain = EMHiddenMarkov(2, emission="poisson", random_state=0).fit(X)
+        >>> three = EMHiddenMarkov(3, emission="poisson", random_state=0).fit(X)
+        >>> round(chain.aic(X), 1), round(three.aic(X), 1)
+        (693.8, 679.1)
         """
         return self._information(lambda rows: 2.0, *self._weighed(X, groups, lengths, sample_weight))
 
@@ -325,6 +441,15 @@ class ChainAnalysis(EMMixin):
         Returns
         -------
         float
+
+        Examples
+        --------
+        >>> from emkit import EMHiddenMarkov, datasets
+        >>> X = datasets.load_earthquakes().data
+        >>> chain = EMHiddenMarkov(2, emission="poisson", random_state=0).fit(X)
+        >>> three = EMHiddenMarkov(3, emission="poisson", random_state=0).fit(X)
+        >>> round(chain.bic(X), 1), round(three.bic(X), 1)
+        (707.1, 708.5)
         """
         return self._information(np.log, *self._weighed(X, groups, lengths, sample_weight))
 
@@ -369,6 +494,19 @@ class ChainAnalysis(EMMixin):
         -------
         StandardErrors
             An array for each attribute under its name, such as ``transmat_``; and ``intervals(level)``.
+
+        Examples
+        --------
+        >>> from emkit import EMHiddenMarkov, datasets
+        >>> X = datasets.load_earthquakes().data
+        >>> chain = EMHiddenMarkov(2, emission="poisson", random_state=0).fit(X)
+        >>> chain = EMHiddenMarkov(2, emission="poisson", start="stationary", random_state=0).fit(X)
+        >>> errors = chain.standard_errors(X)
+        >>> errors.lambdas_.ravel().round(2)
+        array([0.7 , 1.36])
+        >>> low, high = errors.intervals(0.95)["lambdas_"]
+        >>> low.ravel().round(1), high.ravel().round(1)
+        (array([14.1, 23.5]), array([16.8, 28.8]))
         """
         return self._errors(arrange(X, groups, lengths), method, sample_weight, n_resamples, random_state)
 
@@ -387,6 +525,15 @@ class ChainAnalysis(EMMixin):
         -------
         X : ndarray of shape (n_samples, n_features)
         states : ndarray of int, of shape (n_samples,)
+
+        Examples
+        --------
+        >>> from emkit import EMHiddenMarkov, datasets
+        >>> X = datasets.load_earthquakes().data
+        >>> chain = EMHiddenMarkov(2, emission="poisson", random_state=0).fit(X)
+        >>> X, states = chain.sample(5, random_state=0)
+        >>> X.ravel(), states
+        (array([17., 20., 22., 15., 15.]), array([0, 0, 0, 0, 0]))
         """
         check_is_fitted(self)
         check_parameter("sample", "n_samples", n_samples, (Interval(int, 1),))
@@ -407,6 +554,14 @@ class ChainAnalysis(EMMixin):
         Returns
         -------
         ndarray of shape (n_states,)
+
+        Examples
+        --------
+        >>> from emkit import EMHiddenMarkov, datasets
+        >>> X = datasets.load_earthquakes().data
+        >>> chain = EMHiddenMarkov(2, emission="poisson", random_state=0).fit(X)
+        >>> chain.stationary_distribution().round(2)
+        array([0.62, 0.38])
         """
         check_is_fitted(self)
         return stationary(self.transmat_)
@@ -418,6 +573,14 @@ class ChainAnalysis(EMMixin):
         -------
         ndarray of shape (n_states,)
             Infinite for a state that is never left.
+
+        Examples
+        --------
+        >>> from emkit import EMHiddenMarkov, datasets
+        >>> X = datasets.load_earthquakes().data
+        >>> chain = EMHiddenMarkov(2, emission="poisson", random_state=0).fit(X)
+        >>> chain.expected_dwell_times().round(1)  # years
+        array([14. ,  8.4])
         """
         check_is_fitted(self)
         with np.errstate(divide="ignore"):

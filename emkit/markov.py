@@ -396,6 +396,19 @@ class EMHiddenMarkov(
         ------
         ValueError
             For parameters, cells, weights or starting values that cannot be used; the message names them.
+
+        Examples
+        --------
+        >>> from emkit import EMHiddenMarkov, datasets
+        >>> X = datasets.load_earthquakes().data
+        >>> chain = EMHiddenMarkov(2, emission="poisson", random_state=0).fit(X)
+        >>> chain.lambdas_.round(1)
+        array([[15.4],
+               [26. ]])
+        >>> decade = [year // 10 for year in range(len(X))]  # each by itself
+        >>> chain.fit(X, groups=decade).lambdas_.round(1)
+        array([[13.3],
+               [23.1]])
         """
         self._fit(arrange(X, groups, lengths), sample_weight)
         return self
@@ -476,6 +489,13 @@ class EMHiddenMarkov(
         -------
         ndarray of int, of shape (n_samples,)
             A list of arrays if X is one; of a source, what ``predict`` gives.
+
+        Examples
+        --------
+        >>> from emkit import EMHiddenMarkov, datasets
+        >>> X = datasets.load_earthquakes().data
+        >>> EMHiddenMarkov(2, emission="poisson", random_state=0).fit_predict(X)[:8]
+        array([0, 0, 0, 0, 0, 1, 1, 1])
         """
         self.fit(X, y, **kwargs)
         kwargs.pop("sample_weight", None)
