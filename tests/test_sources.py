@@ -11,7 +11,7 @@ import pytest
 from specimens import blobs
 
 from emkit import EMGaussianMixture, EMHiddenMarkov, EMImputer
-from emkit.emissions import Categorical, Poisson
+from emkit.emissions import Categorical, Columns, Gamma, Poisson
 from emkit.exceptions import DataWarning
 
 STATUS = Path("/proc/self/status")
@@ -128,10 +128,24 @@ def test_blocks_of_a_chain_are_its_sequences():
         np.testing.assert_array_equal(here, there)
 
 
-@pytest.mark.parametrize("law", [Poisson(), Categorical(categories=tuple(range(8)))])
+@pytest.mark.parametrize(
+    "law",
+    [
+        Poisson(),
+        Categorical(categories=tuple(range(8))),
+        Gamma(),
+        Columns([("gaussian", [0, 2]), ("poisson", [1])]),
+    ],
+    ids=lambda law: type(law).__name__,
+)
 def test_chains_of_other_laws_read_sources(law):
     rng = np.random.default_rng(4)
     X = np.minimum(rng.poisson(np.repeat(rng.choice([1.0, 5.0], 60), 20)), 7)[:, None]
+    if isinstance(law, Columns):
+        X = np.hstack([X + rng.normal(size=X.shape), X, rng.normal(size=X.shape)])
+    if isinstance(law, Gamma):
+        X = X + rng.random(X.shape)
+        X[rng.random(X.shape) < 0.1] = np.nan
     check_same(EMHiddenMarkov(2, emission=law, random_state=0), X, Blocks(X, 100), lengths=[300] * 4)
 
 

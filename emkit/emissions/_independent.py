@@ -7,12 +7,13 @@ estimate; so all these laws have the same statistics and the same M-step.
 from __future__ import annotations
 
 from abc import abstractmethod
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .._blocks import Rows
+from .._blocks import Rows, fold, join_sums
 from .._model import Emission
 
 Array = NDArray[Any]
@@ -117,11 +118,21 @@ def centred(values: Array, weight: Array | None) -> Array:
     return deviations if observed is None else deviations * observed
 
 
-def unit_mean(X: Array, weight: Array | None) -> Array:
+def unit_mean(X: Any, weight: Array | None) -> Array:
     """Mean of the observed cells of each column, all positive; the largest is taken out, lest the sum overflow."""
-    largest = np.fmax.reduce(X, axis=0, initial=-np.inf)
+    largest = fold(X, None, _largest, np.fmax)
     largest = np.where(np.isfinite(largest), largest, 1.0)
-    x, observed = split(X / largest)
-    w = np.ones(len(x)) if weight is None else weight
-    mean = (w @ x) / (w.sum() if observed is None else np.maximum(w @ observed, _EMPTY))
+    count, total = fold(X, weight, partial(_observed_sums, largest), join_sums)
+    mean = total / np.maximum(count, _EMPTY)
     return np.asarray(largest * np.where(mean > 0.0, mean, 1.0))
+
+
+def _largest(X: Array, weight: None) -> Array:
+    return np.asarray(np.fmax.reduce(X, axis=0, initial=-np.inf))
+
+
+def _observed_sums(unit: Array, X: Array, weight: Array | None) -> tuple[Array, Array]:
+    """Weights (d,) of the observed cells of each column, and their weighted sums in units of ``unit``."""
+    x, observed = split(X / unit)
+    w = np.ones(len(x)) if weight is None else weight
+    return (np.full(x.shape[1], w.sum()) if observed is None else w @ observed), w @ x

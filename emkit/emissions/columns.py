@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from .._blocks import Rows
 from .._model import Charts, Emission, Rounding
+from .._sources import Source
 
 Array = NDArray[Any]
 
@@ -104,12 +105,12 @@ class Columns(Emission):
 
     def prepare(self, X: Array, weight: Array | None) -> Rows:
         """Find the units of every law."""
-        return self._joined(X, [law.prepare(np.ascontiguousarray(x), weight) for law, x in self._each(X)], weight)
+        return self._joined(X, [law.prepare(_in_order(x), weight) for law, x in self._each(X)], weight)
 
     def frame(self, params: Parts, X: Array) -> Rows:
         """Rows to predict, in the units that suit every law."""
         each = zip(self._each(X), params, strict=True)
-        return self._joined(X, [law.frame(p, np.ascontiguousarray(x)) for (law, x), p in each], None)
+        return self._joined(X, [law.frame(p, _in_order(x)) for (law, x), p in each], None)
 
     def _joined(self, X: Array, parts: list[Rows], weight: Array | None) -> Rows:
         """Rows with the units of the laws."""
@@ -131,7 +132,7 @@ class Columns(Emission):
         if rows.patterns is not None:
             return [part._replace(weight=rows.weight) for part in rows.patterns]
         columns = (list(columns) for _, columns in self.laws)
-        return [Rows(np.ascontiguousarray(rows.X[:, c]), rows.weight, rows.center[c], rows.scale[c]) for c in columns]
+        return [Rows(_in_order(_take(rows.X, c)), rows.weight, rows.center[c], rows.scale[c]) for c in columns]
 
     def log_prob(self, params: Parts, rows: Rows) -> Array:
         """Sum of the log-densities of the laws."""
@@ -259,4 +260,11 @@ class Columns(Emission):
 
 
 def _take(X: Any, columns: Sequence[int]) -> Any:
+    if isinstance(X, Source):
+        return X.keep(np.array(columns))
     return X.iloc[:, list(columns)] if hasattr(X, "iloc") else np.asarray(X)[:, list(columns)]
+
+
+def _in_order(X: Any) -> Any:
+    """Rows of a few columns, one after the other."""
+    return X if isinstance(X, Source) else np.ascontiguousarray(X)
