@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from functools import partial
 from typing import Any, NamedTuple, Self
 
@@ -122,7 +123,8 @@ class StreamMixin(EMMixin):
             stream: Stream | None = self.__dict__.get("_stream")
             if stream is None:
                 data = model.prepare(X, weight)
-                stream = Stream(data.cut(slice(0, 0)), model.standardize(self._recall(), data))
+                coordinates = deepcopy(data.cut(slice(0, 0)))  # a view would keep the rows in memory
+                stream = Stream(coordinates, model.standardize(self._recall(), data))
             try:
                 self._stream, found = follow(model, stream, X, weight, count_workers(self.n_jobs))
             except (Degenerate, np.linalg.LinAlgError) as error:

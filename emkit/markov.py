@@ -431,8 +431,8 @@ class EMHiddenMarkov(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features), or list of such arrays
-            The next sequences, as in ``fit``.
+        X : array-like of shape (n_samples, n_features), list of such arrays, or source
+            The next sequences, as in ``fit``; a source is one batch, however many blocks it has.
         y : None
             Ignored.
         groups : array-like of shape (n_samples,), optional

@@ -1,11 +1,14 @@
 """Rows that come once: what is learned from them, and that statistics move with the parameters."""
 
+import gc
 import pickle
 import warnings
+import weakref
 from typing import NamedTuple
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 from specimens import blobs
 
 from emkit import EMGaussianMixture, EMHiddenMarkov, EMImputer
@@ -104,6 +107,17 @@ def test_weights_are_repetitions_in_a_stream():
         two.partial_fit(np.repeat(X[part], weight[part].astype(int), axis=0))
     np.testing.assert_allclose(one.means_, two.means_, rtol=1e-5)
     np.testing.assert_allclose(one.covariances_, two.covariances_, rtol=1e-4)
+
+
+@pytest.mark.parametrize("estimator", [EMGaussianMixture(2), EMHiddenMarkov(2), EMImputer()])
+def test_no_rows_are_kept(estimator):
+    X = blobs(np.random.default_rng(14), n=300, d=2, k=2)
+    alive = weakref.ref(X)
+    stream = clone(estimator).set_params(random_state=0).partial_fit(X)
+    del X
+    gc.collect()
+    assert alive() is None
+    stream.partial_fit(blobs(np.random.default_rng(15), n=300, d=2, k=2))
 
 
 def test_what_a_stream_refuses():
@@ -212,7 +226,7 @@ def test_sequences_come_in_any_form_and_a_stream_goes_on_after_pickling():
     rng = np.random.default_rng(11)
     _, X = observations(rng, paths(rng, 120, 10))["columns"]
     law = Columns([("gaussian", [0, 1]), ("poisson", [2])])
-    streams = [EMHiddenMarkov(3, emission=law, random_state=0) for _ in range(3)]
+    streams = [EMHiddenMarkov(3, emission=law, random_state=0) for _ in range(4)]
     for batch in np.array_split(X, 3):
         rows, n = np.concatenate(batch), len(batch)
         mixed = np.argsort(np.tile(np.arange(10), n), kind="stable")  # sequences in turn
@@ -220,9 +234,12 @@ def test_sequences_come_in_any_form_and_a_stream_goes_on_after_pickling():
         streams[1].partial_fit(rows, lengths=np.full(n, 10))
         streams[2].partial_fit(rows[mixed], groups=np.repeat(np.arange(n), 10)[mixed])
         streams[1] = pickle.loads(pickle.dumps(streams[1]))
-    for other in streams[1:]:
+        streams[3].partial_fit(lambda batch=batch: iter(batch))
+    for other in streams[1:3]:
         np.testing.assert_array_equal(other.transmat_, streams[0].transmat_)
         np.testing.assert_array_equal(other.means_, streams[0].means_)
+    np.testing.assert_allclose(streams[3].transmat_, streams[0].transmat_, rtol=1e-10)  # summed in other blocks
+    np.testing.assert_allclose(streams[3].means_, streams[0].means_, rtol=1e-10)
 
 
 def test_a_chain_of_complete_counts_seen_once_is_their_running_mean():
