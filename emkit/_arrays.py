@@ -19,9 +19,9 @@ def is_elsewhere(X: Any) -> bool:
     return hasattr(X, "device") and not isinstance(X, np.ndarray)
 
 
-def namespace(X: Any) -> Any:
-    """Functions of the array API standard for the library of an array."""
-    return _compat().array_namespace(X)
+def namespace(*arrays: Any) -> Any:
+    """Functions of the array API standard for the library of the arrays."""
+    return _compat().array_namespace(*arrays)
 
 
 def _compat() -> Any:
@@ -37,6 +37,16 @@ def bring(array: Any) -> Array:
     elif hasattr(array, "get"):  # cupy
         array = array.get()
     return np.asarray(array)
+
+
+def pick(X: Any, rows: Array) -> Any:
+    """Give some rows, by their numbers."""
+    return namespace(X).take(X, send(rows, X), axis=0) if is_elsewhere(X) else X[rows]
+
+
+def argmax(X: Any) -> Any:
+    """Give the column of the largest number of each row."""
+    return namespace(X).argmax(X, axis=1) if is_elsewhere(X) else X.argmax(axis=1)
 
 
 def send(array: Array, like: Any, dtype: Any = None) -> Any:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import kernels
-from ._arrays import bring, is_elsewhere, namespace, send
+from ._arrays import bring, is_elsewhere, pick
 from ._sources import PASS_ROWS, Source
 
 Array = NDArray[Any]
@@ -206,19 +206,19 @@ def _brought(rows: Rows, size: int) -> Rows:
     counted = np.arange(X.shape[0]) if weight is None else np.flatnonzero(weight)
     if len(counted) > size:
         counted = np.sort(np.random.default_rng(0).choice(counted, size, replace=False))
-    X = bring(namespace(X).take(X, send(counted, X), axis=0))
-    return rows._replace(X=X, weight=None if weight is None else weight[counted])
+    return rows._replace(X=take(X, counted), weight=None if weight is None else weight[counted])
 
 
 def take(X: Any, rows: Array) -> Array:
     """A few rows, by their numbers in rising order."""
-    return X.take(rows) if isinstance(X, Source) else X[rows]
+    return X.take(rows) if isinstance(X, Source) else bring(pick(X, rows))
 
 
 def held(rows: Rows) -> Rows:
     """The same rows, read into memory."""
-    X = rows.X
-    return rows._replace(X=take(X, np.arange(len(X)))) if isinstance(X, Source) else rows
+    if is_elsewhere(rows.X):
+        return rows._replace(X=bring(rows.X), weight=None if rows.weight is None else bring(rows.weight))
+    return rows._replace(X=take(rows.X, np.arange(len(rows.X)))) if isinstance(rows.X, Source) else rows
 
 
 def _all(rows: Rows) -> tuple[Array, Array]:

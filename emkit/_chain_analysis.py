@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 
+from ._arrays import argmax, bring, send
 from ._mixin import EMMixin
 from ._paths import best_paths, draw_paths, quantiles, walk
 from ._sequences import Sequences, arrange, sequencewise
@@ -58,7 +59,7 @@ class ChainAnalysis(EMMixin):
         """
         if self.algorithm == "map":
             X = arrange(X, groups, lengths)
-            return X.restore(self._infer(X, "smoothed")[0].argmax(axis=1))
+            return X.restore(argmax(self._infer(X, "smoothed")[0]))
         return self.decode(X, groups=groups, lengths=lengths)[1]
 
     @sequencewise
@@ -142,11 +143,11 @@ class ChainAnalysis(EMMixin):
         array([0.07, 0.93])
         """
         check_is_fitted(self)
-        rows = self._check_rows(arrange(np.asarray(x)[None], None, None), reset=False)
+        rows = self._check_rows(arrange(bring(x)[None], None, None), reset=False)
         params = self._recall()
         ahead = params.startprob
         if state is not None:
-            before = np.asarray(state, dtype=np.float64)
+            before = bring(state).astype(np.float64)
             if before.shape != ahead.shape:
                 raise ValueError(f"state has shape {before.shape}; give what filter returned, {ahead.shape}")
             if not (before >= 0.0).all() or abs(before.sum() - 1.0) > 1e-6:
@@ -245,14 +246,14 @@ class ChainAnalysis(EMMixin):
         """
         check_parameter("sample_paths", "n_paths", n_paths, (Interval(int, 1),))
         check_parameter("sample_paths", "random_state", random_state, SEED)
-        filtered = self.filter_proba(X)
-        return draw_paths(filtered, self.transmat_, int(n_paths), generator(random_state))
+        filtered = bring(self.filter_proba(X))
+        return draw_paths(filtered, self._recall().transmat, int(n_paths), generator(random_state))
 
     def _one(self, X: Any) -> tuple[Array, Chain]:
         """Log-densities of the rows of one sequence."""
         check_is_fitted(self)
         params = self._recall()
-        return self._log_prob(self._check_rows(arrange(X, None, None), reset=False), params), params
+        return self._log_prob(self._check_rows(arrange(X, None, None), reset=False).here(), params), params
 
     def _log_prob(self, rows: Sequences, params: Chain) -> Array:
         model = self._fitted_model()
@@ -286,10 +287,11 @@ class ChainAnalysis(EMMixin):
         """
         check_is_fitted(self)
         X = arrange(X, groups, lengths)
-        rows = self._check_rows(X, reset=False)
-        params = self._recall()
+        checked = self._check_rows(X, reset=False)
+        params, rows = self._recall(), checked.here()
         data: Runs = self._fitted_model().frame(params, rows)
-        return X.restore(self.emission_.fill(params.law, data.rows, self._fill(rows, params, "smoothed")[0]))
+        filled = self.emission_.fill(params.law, data.rows, self._fill(rows, params, "smoothed")[0])
+        return X.restore(send(filled, checked.X))
 
     def forecast(self, X: Any, horizon: int = 1, *, quantiles: Any = (0.05, 0.5, 0.95)) -> Bunch:
         """What is ahead after the last row of one sequence.
@@ -324,11 +326,11 @@ class ChainAnalysis(EMMixin):
         levels = np.atleast_1d(np.asarray(quantiles, dtype=np.float64))
         if not ((levels > 0.0) & (levels < 1.0)).all():
             raise ValueError(f"quantiles must lie between 0 and 1. Got {quantiles!r} instead.")
-        state = self.filter_proba(X)[-1]
+        state, params = bring(self.filter_proba(X))[-1], self._recall()
         ahead = np.empty((int(horizon), len(state)))
         for step in range(int(horizon)):
-            ahead[step] = state = state @ self.transmat_
-        law, params = self.emission_, self._recall().law
+            ahead[step] = state = state @ params.transmat
+        law, params = self.emission_, params.law
         told = Bunch(state_proba=ahead)
         with suppress(NotImplementedError):  # the law has none
             told.mean = ahead @ law.mean(params)
@@ -458,7 +460,7 @@ class ChainAnalysis(EMMixin):
         if is_source(X.X):
             log_density = gathered(self.score_samples(X.X, groups=groups, lengths=lengths))
             return log_density, check_weight(sample_weight, len(log_density))
-        log_density = self._infer(X, "log_density")[0]
+        log_density = bring(self._infer(X, "log_density")[0])
         weight = X.weights(check_weight(sample_weight, len(log_density)))
         return log_density, None if weight is None else np.repeat(weight, X.lengths)
 
@@ -508,7 +510,7 @@ class ChainAnalysis(EMMixin):
         >>> low.ravel().round(1), high.ravel().round(1)
         (array([14.1, 23.5]), array([16.8, 28.8]))
         """
-        return self._errors(arrange(X, groups, lengths), method, sample_weight, n_resamples, random_state)
+        return self._errors(arrange(X, groups, lengths).here(), method, sample_weight, n_resamples, random_state)
 
     # The chain --------------------------------------------------------------------------------------------------------
 
@@ -564,7 +566,7 @@ class ChainAnalysis(EMMixin):
         array([0.62, 0.38])
         """
         check_is_fitted(self)
-        return stationary(self.transmat_)
+        return stationary(self._recall().transmat)
 
     def expected_dwell_times(self) -> Array:
         """Mean number of rows spent in each state before it is left.
@@ -584,7 +586,7 @@ class ChainAnalysis(EMMixin):
         """
         check_is_fitted(self)
         with np.errstate(divide="ignore"):
-            return np.asarray(1.0 / (1.0 - np.diagonal(self.transmat_)))
+            return np.asarray(1.0 / (1.0 - np.diagonal(self._recall().transmat)))
 
     @property
     def covars_(self) -> Array:

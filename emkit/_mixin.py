@@ -239,8 +239,9 @@ class EMMixin(Persistent, CallbackSupportMixin):  # type: ignore[misc]
         params = model.restore(found.best.params, data)
         self._publish(self._settle(params if warm else model.canonical(params), X))
         self.__dict__.pop("_stream", None)  # what a stream taught is of another time
-        if is_elsewhere(X):
-            self._follow(X)
+        rows = getattr(X, "X", X)  # those of sequences
+        if is_elsewhere(rows):
+            self._follow(rows)
         if watcher is not None:
             watcher.close(found.best)
             self._callback_error = watcher.error

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from . import kernels
+from ._arrays import blank
 from ._blocks import Rows
 from ._charts import Chart, Real
 from ._sources import Blocks
@@ -266,15 +267,18 @@ class Emission(ABC):
     def expect_chain(self, params: Params, rows: Data, succession: Succession) -> tuple[Passes, Stats]:
         """E-step of a chain: what the passes tell, and the law's sums."""
         log_prob = self.log_prob(params, rows)
-        states, logliks = np.empty_like(log_prob), np.empty(len(succession.lengths))
+        states, logliks = blank(log_prob.shape, np.float64, log_prob), np.empty(len(succession.lengths))
         lengths, weight, startprob, transmat, n_threads = succession
-        passes = kernels.forward_backward(log_prob, lengths, weight, startprob, transmat, states, logliks, n_threads)
+        passes = kernels.at(log_prob).forward_backward(
+            log_prob, lengths, weight, startprob, transmat, states, logliks, n_threads
+        )
         return Passes(logliks, *passes), self.summarize(params, rows, states)
 
     def decode(self, params: Params, rows: Data, succession: Succession, path: Array, scores: Array) -> None:
         """Fill the most probable states (n,) of a chain, and their log-probability (N,) in each sequence."""
         lengths, _, startprob, transmat, n_threads = succession
-        kernels.viterbi(self.log_prob(params, rows), lengths, startprob, transmat, path, scores, n_threads)
+        log_prob = self.log_prob(params, rows)
+        kernels.at(log_prob).viterbi(log_prob, lengths, startprob, transmat, path, scores, n_threads)
 
     def infer(self, log_weights: Array, params: Params, rows: Data, *out: Array | None) -> None:
         """Fill log-densities (n,), responsibilities (n, k) and labels (n,) of a mixture, each unless None."""

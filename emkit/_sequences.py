@@ -9,12 +9,14 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial, wraps
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
+from ._arrays import bring, is_elsewhere, namespace, pick
 from ._sources import Source, each, is_open, is_source, opened
 
 Array = NDArray[Any]
@@ -42,6 +44,10 @@ class Sequences:
         """Give the same sequences with other rows."""
         return replace(self, X=X)
 
+    def here(self) -> Sequences:
+        """Give the same sequences, rows of another device brought."""
+        return self.hold(bring(self.X)) if is_elsewhere(self.X) else self
+
     def resolve(self, X: Source, *, are_blocks: bool) -> Sequences:
         """Give the sequences of a source that has been read; ``are_blocks``: each of its blocks is one."""
         lengths, names = self.lengths, self.names
@@ -55,12 +61,8 @@ class Sequences:
     def restore(self, values: Array) -> Any:
         """Give one value for each row in the form the user gave the rows: in their order, or as a list."""
         if self.is_list:
-            return np.split(values, self.ends[:-1])
-        if self.order is None:
-            return values
-        back = np.empty_like(values)
-        back[self.order] = values
-        return back
+            return [values[begin:end, ...] for begin, end in pairwise([0, *self.ends.tolist()])]
+        return values if self.order is None else pick(values, np.argsort(self.order))
 
     def place(self, row: int) -> str:
         """Say where a row stands."""
@@ -185,7 +187,7 @@ def _n_dimensions(x: Any) -> int:
 
 
 def _from_list(tables: Any) -> Sequences:
-    lengths = np.array([len(table) for table in tables])
+    lengths = np.array([np.shape(table)[0] for table in tables])
     empty = np.flatnonzero(lengths == 0)
     if len(empty):
         raise ValueError(f"sequence {empty[0]} of X has no rows; leave it out")
@@ -198,11 +200,13 @@ def _from_list(tables: Any) -> Sequences:
         import pandas as pd
 
         return Sequences(pd.concat(list(tables), ignore_index=True), lengths, names, is_list=True)
-    return Sequences(np.concatenate([np.asarray(table) for table in tables]), lengths, names, is_list=True)
+    if all(is_elsewhere(table) for table in tables):
+        return Sequences(namespace(*tables).concat(list(tables)), lengths, names, is_list=True)
+    return Sequences(np.concatenate([bring(table) for table in tables]), lengths, names, is_list=True)
 
 
 def _from_lengths(X: Any, lengths: Any, n: int | None) -> Sequences:
-    given = np.asarray(lengths)
+    given = bring(lengths)
     if given.ndim != 1 or not len(given) or given.dtype.kind not in "iu":
         raise ValueError(
             f"lengths must be a list of ints, the number of rows of each sequence. Got {lengths!r} instead."
@@ -220,7 +224,7 @@ def _from_lengths(X: Any, lengths: Any, n: int | None) -> Sequences:
 
 
 def _from_groups(X: Any, groups: Any) -> Sequences:
-    groups = np.asarray(groups)
+    groups = bring(groups)
     n = np.shape(X)[0]
     if groups.shape != (n,):
         raise ValueError(
@@ -237,5 +241,5 @@ def _from_groups(X: Any, groups: Any) -> Sequences:
     # Some sequences are in pieces: bring their rows together, sequences in the order of their first rows.
     rank = np.argsort(np.argsort(first))[number]
     order = np.argsort(np.repeat(rank, runs), kind="stable")
-    together = X.iloc[order] if hasattr(X, "iloc") else X[order] if hasattr(X, "shape") else np.asarray(X)[order]
+    together = X.iloc[order] if hasattr(X, "iloc") else pick(X if hasattr(X, "shape") else np.asarray(X), order)
     return Sequences(together, np.bincount(rank, runs).astype(np.int64), names[np.argsort(first)], order)

@@ -135,23 +135,26 @@ def check_parameter(owner: str, name: str, value: Any, allowed: tuple[Rule, ...]
         raise InvalidParameterError(f"The {name!r} parameter of {owner} must be {wanted}. Got {value!r} instead.")
 
 
-def check_rows(estimator: Any, X: Any, *, reset: bool) -> Any:
+_DROP = "impute or drop it first"
+
+
+def check_rows(estimator: Any, X: Any, *, reset: bool, remedy: str = _DROP) -> Any:
     """Two-dimensional float32 or float64 rows without missing or infinite cells; what is so already is not copied."""
     _refuse_kinds(X)
     xp, is_standard = get_namespace(X)
     X = validate_data(estimator, X, reset=reset, dtype=[xp.float64, xp.float32], ensure_all_finite=False)
     if is_standard and is_elsewhere(X):
-        return _check_elsewhere(X)
+        return _check_elsewhere(X, remedy)
     names = getattr(estimator, "feature_names_in_", None)
-    check_finite(X, names)
+    check_finite(X, names, remedy)
     return _aligned(X)
 
 
-def _check_elsewhere(X: Any) -> Any:
+def _check_elsewhere(X: Any, remedy: str) -> Any:
     """Name the first NaN or infinite cell of rows on another device."""
     xp = namespace(X)
     if not bool(xp.all(xp.isfinite(xp.sum(X, axis=0)))) and not bool(xp.all(xp.isfinite(X))):
-        check_finite(bring(X))
+        check_finite(bring(X), remedy=remedy)
     return X
 
 
@@ -288,7 +291,7 @@ def _is_finite(X: Array) -> bool:
     return True
 
 
-def check_finite(X: Array, names: Any = None) -> None:
+def check_finite(X: Array, names: Any = None, remedy: str = _DROP) -> None:
     """Name the first NaN or infinite cell; a block at a time, without a copy."""
     for begin in range(0, len(X), _BLOCK_ROWS):
         block = X[begin : begin + _BLOCK_ROWS]
@@ -299,7 +302,7 @@ def check_finite(X: Array, names: Any = None) -> None:
             row, column = int(bad[0, 0]) + begin, int(bad[0, 1])
             value = "NaN" if np.isnan(X[row, column]) else "infinity"
             name = f"column {column}" if names is None else f"column {names[column]!r}"
-            raise ValueError(f"Input X contains {value} at row {row}, {name}; impute or drop it first")
+            raise ValueError(f"Input X contains {value} at row {row}, {name}; {remedy}")
 
 
 def check_weight(sample_weight: Any, n_rows: int) -> Array | None:

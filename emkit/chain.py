@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from scipy.special import xlogy
 
 from . import kernels
+from ._arrays import blank, bring, is_elsewhere, pick
 from ._blocks import _hash, held, take
 from ._charts import Implied, Simplex
 from ._model import Charts, Degenerate, Emission, Model, Rounding, Succession, match
@@ -166,7 +167,7 @@ class MarkovChain(Model):
                     f"sample_weight is 0 for sequence {names[np.argmin(weight)]}: leave the sequence out of the source"
                 )
             kept = weight > 0.0
-            values = values[np.repeat(kept, lengths)]
+            values = pick(values, np.flatnonzero(np.repeat(kept, lengths)))
             weight, names, lengths = weight[kept], names[kept], lengths[kept]
         row_weight = None if weight is None else np.repeat(weight, lengths)
         return Runs(rows(values, row_weight), lengths, weight, names)
@@ -204,7 +205,8 @@ class MarkovChain(Model):
     def _edges(self, data: Runs) -> Array:
         """First sequences of blocks with about equally many rows, and the number of all."""
         ends = np.cumsum(data.lengths)
-        n_blocks = -(-int(ends[-1]) * self.k // _BLOCK)
+        size = kernels.devices.cells(data.rows.X) if is_elsewhere(data.rows.X) else _BLOCK
+        n_blocks = -(-int(ends[-1]) * self.k // size)
         marks = np.arange(1, n_blocks) * (ends[-1] / n_blocks)
         return np.unique(np.concatenate([[0], np.searchsorted(ends, marks) + 1, [len(ends)]]))
 
@@ -415,7 +417,9 @@ class MarkovChain(Model):
         """Empty arrays for what is wanted."""
         n, N = data.n_rows, len(data.lengths)
         shapes = {"log_density": (n,), "filtered": (n, self.k), "smoothed": (n, self.k), "path": (n,), "score": (N,)}
-        return Told(**{w: np.empty(shapes[w], np.int64 if w == "path" else np.float64) for w in wanted})
+        kinds = {w: np.int64 if w == "path" else np.float64 for w in wanted}
+        likes = {w: data.lengths if w in _PER_SEQUENCE else data.rows.X for w in wanted}
+        return Told(**{w: blank(shapes[w], kind, likes[w]) for w, kind in kinds.items()})
 
     def portions(self, data: Runs, out: Told) -> list[tuple[Runs, Told]]:
         """Cut between sequences."""
@@ -429,7 +433,7 @@ class MarkovChain(Model):
             rows, sequences = slice(row, row + block.n_rows), slice(number, number + len(block.lengths))
             row, number = rows.stop, sequences.stop
             parts = (
-                None if array is None else array[sequences if name in _PER_SEQUENCE else rows]
+                None if array is None else array[sequences if name in _PER_SEQUENCE else rows, ...]
                 for name, array in zip(Told._fields, out, strict=True)
             )
             portions.append((block, Told(*parts)))
@@ -441,19 +445,21 @@ class MarkovChain(Model):
         lengths = data.lengths
         if out.smoothed is not None:
             log_prob, logliks = self.law.log_prob(params.law, data.rows), np.empty(len(lengths))
-            kernels.forward_backward(
+            kernels.at(log_prob).forward_backward(
                 log_prob, lengths, None, startprob, transmat, out.smoothed, logliks, self.n_threads
             )
             self._refuse_impossible(logliks, data)
         if out.log_density is not None or out.filtered is not None:
             filtered = self.law.log_prob(params.law, data.rows)
-            increments = np.empty(len(filtered)) if out.log_density is None else out.log_density
-            kernels.filter_chain(filtered, lengths, startprob, transmat, increments)
+            increments = out.log_density
+            if increments is None:
+                increments = blank((data.n_rows,), np.float64, filtered)
+            kernels.at(filtered).filter_chain(filtered, lengths, startprob, transmat, increments)
             if out.filtered is not None:
                 out.filtered[...] = filtered
-                self._refuse_impossible(np.add.reduceat(increments, np.cumsum(lengths) - lengths), data)
+                self._refuse_impossible(np.add.reduceat(bring(increments), np.cumsum(lengths) - lengths), data)
         if out.path is not None or out.score is not None:
-            path = np.empty(data.n_rows, np.int64) if out.path is None else out.path
+            path = blank((data.n_rows,), np.int64, data.rows.X) if out.path is None else out.path
             score = np.empty(len(lengths)) if out.score is None else out.score
             succession = Succession(lengths, None, startprob, transmat, self.n_threads)
             self.law.decode(params.law, data.rows, succession, path, score)

@@ -8,8 +8,10 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClusterMixin, OneToOneFeatureMixin, TransformerMixin
+from sklearn.utils._array_api import get_namespace
 from sklearn.utils.validation import validate_data
 
+from ._arrays import argmax, bring, is_elsewhere
 from ._blocks import fold, join_sums
 from ._chain_analysis import ChainAnalysis
 from ._executors import count_workers
@@ -26,9 +28,11 @@ from ._validation import (
     Options,
     Rules,
     check_holes,
+    check_rows,
 )
 from .chain import Chain, Given, MarkovChain
 from .emissions import LAWS, SHAPES, Categorical, Emission
+from .emissions.gaussian import Gaussian
 from .exceptions import InvalidParameterError
 
 Array = NDArray[Any]
@@ -297,25 +301,33 @@ class EMHiddenMarkov(
     def _check_block(self, X: Any, *, reset: bool) -> Array:
         learns = reset and not (self.warm_start and hasattr(self, "emission_"))
         law = self._law() if learns else self.emission_
-        if law.numeric:
+        if is_elsewhere(X) and get_namespace(X)[1]:
+            if not isinstance(law, Gaussian):
+                raise ValueError(
+                    f"X is a {type(X).__module__}.{type(X).__name__}, but sequences of the emission "
+                    f"{type(law).__name__} are read from NumPy arrays only, those of normal laws from others: convert X"
+                )
+            rows = check_rows(self, X, reset=reset, remedy="only NumPy arrays may have missing cells: convert X")
+        elif law.numeric:
             rows = check_holes(self, X, np.nan, reset=reset)
         else:
             rows = validate_data(self, X, reset=reset, dtype=None, ensure_all_finite=False)
         if learns:
             law = self.emission_ = law.learn(rows)
-        return np.ascontiguousarray(law.read(rows))
+        return rows if is_elsewhere(rows) else np.ascontiguousarray(law.read(rows))
 
     def _check_start(self, X: Sequences, weight: Array | None) -> None:
         if len(X) < self.n_states:
             raise ValueError(
                 f"n_states={self.n_states}, but X has n_samples={len(X)}; set n_states to {len(X)} or fewer"
             )
-        empty = np.flatnonzero(fold(X.X, None, observed, join_sums)[0] == 0)
+        n_observed = np.ones(1) if is_elsewhere(X.X) else fold(X.X, None, observed, join_sums)[0]
+        empty = np.flatnonzero(n_observed == 0)
         if len(empty):
             raise ValueError(f"column {empty[0]} of X has no observed value; drop it")
-        if self.warm_start and hasattr(self, "startprob_") and len(self.startprob_) != self.n_states:
+        if self.warm_start and hasattr(self, "startprob_") and self.startprob_.shape[0] != self.n_states:
             raise ValueError(
-                f"n_states={self.n_states}, but warm_start=True continues a fit with {len(self.startprob_)}; set "
+                f"n_states={self.n_states}, but warm_start=True continues a fit with {self.startprob_.shape[0]}; set "
                 "warm_start=False to start anew"
             )
 
@@ -329,10 +341,10 @@ class EMHiddenMarkov(
             setattr(self, name, value)
 
     def _recall(self) -> Chain:
-        attributes = {name: getattr(self, name) for name in self._published}
+        attributes = {name: bring(getattr(self, name)) for name in self._published}
         return Chain(
-            np.ascontiguousarray(self.startprob_, dtype=np.float64),
-            np.ascontiguousarray(self.transmat_, dtype=np.float64),
+            np.ascontiguousarray(bring(self.startprob_), dtype=np.float64),
+            np.ascontiguousarray(bring(self.transmat_), dtype=np.float64),
             self.emission_.recall(attributes, self._kind),
         )
 
@@ -340,7 +352,7 @@ class EMHiddenMarkov(
         start = "stationary" if self._is_stationary else "free"
         return MarkovChain(
             self.emission_,
-            len(self.startprob_),
+            int(self.startprob_.shape[0]),
             stationary=start == "stationary",
             n_threads=min(2, count_workers(self.n_jobs)),
         )
@@ -366,7 +378,7 @@ class EMHiddenMarkov(
         model = self._used
         wanted = "path" if self.algorithm == "viterbi" else "smoothed"
         told = self._spread(model, model.frame(params, X), params, wanted)[0]
-        self.labels_ = X.restore(told if wanted == "path" else told.argmax(axis=1))
+        self.labels_ = X.restore(told if wanted == "path" else argmax(told))
         return params
 
     # Fit --------------------------------------------------------------------------------------------------------------

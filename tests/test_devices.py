@@ -9,13 +9,14 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.estimator_checks import check_array_api_input
 from specimens import blobs
 
-from emkit import EMGaussianMixture
+from emkit import EMGaussianMixture, EMHiddenMarkov
 from emkit._arrays import bring
 from emkit.exceptions import DataWarning
 from emkit.kernels import devices, reference
 
 SHAPES = ("full", "tied", "diag", "spherical")
 LIBRARIES = ("torch", "array_api_strict")
+ASKED = ("predict", "predict_proba", "filter_proba", "score_samples")
 
 
 @pytest.fixture(autouse=True)
@@ -120,3 +121,158 @@ def test_scikit_learn_checks(library):
     for category in (DataWarning, ConvergenceWarning):  # the data of these checks are few, and collinear
         warnings.simplefilter("ignore", category)
     check_array_api_input("EMGaussianMixture", EMGaussianMixture(random_state=0), library, dtype_name="float64")
+
+
+# Sequences
+
+
+LENGTHS = np.array([300, 1, 170, 2, 400])
+
+
+def walks(rng, lengths, k=3, d=2, apart=4.0):
+    """Rows of sticky chains whose states lie apart."""
+    states = np.concatenate([np.cumsum(rng.random(n) < 0.1) % k for n in lengths])
+    return apart * rng.normal(size=(k, d))[states] + rng.normal(size=(len(states), d))
+
+
+def chain_arguments(rng, k, masked):
+    startprob, transmat = rng.dirichlet(np.ones(k)), rng.dirichlet(np.ones(k), size=k)
+    if masked:
+        transmat = np.triu(transmat) / np.triu(transmat).sum(axis=1, keepdims=True)
+        startprob = np.eye(k)[0]
+    return startprob, transmat
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("lengths", [[40] * 30, [900, 1, 80], [3000]], ids=["many", "some", "one"])
+@pytest.mark.parametrize("spread", [1.0, 40.0, 3000.0])
+def test_passes_equal_those_of_the_reference(library, masked, lengths, spread):
+    rng = np.random.default_rng(4)
+    lengths, k = np.array(lengths), 4
+    n, N = lengths.sum(), len(lengths)
+    log_prob, weight = spread * rng.normal(size=(n, k)), rng.exponential(size=N)
+    startprob, transmat = chain_arguments(rng, k, masked)
+    results = []
+    for kernels, like in ((reference, "numpy"), (devices, library)):
+        states, logliks, increments, scores = np.empty((n, k)), np.empty(N), np.empty(n), np.empty(N)
+        states, filtered, increments = (rows(like, array.copy()) for array in (states, log_prob, increments))
+        path = rows(like, np.zeros(n), "int64")
+        given = rows(like, log_prob), lengths
+        sums = kernels.forward_backward(*given, weight, startprob, transmat, states, logliks, 1)
+        kernels.filter_chain(filtered, lengths, startprob, transmat, increments)
+        kernels.viterbi(*given, startprob, transmat, path, scores, 1)
+        assert type(states) is type(filtered) is type(path)
+        results.append([*sums, logliks, scores, *map(bring, (states, filtered, increments, path))])
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-10, atol=1e-11 * n)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_an_impossible_sequence_is_told_from_the_others(library):
+    log_prob = np.zeros((100, 2))
+    log_prob[70, :] = -np.inf
+    states, logliks = rows(library, np.empty((100, 2))), np.empty(2)
+    startprob, transmat = chain_arguments(np.random.default_rng(0), 2, False)
+    given = rows(library, log_prob), np.array([50, 50]), None, startprob, transmat
+    devices.forward_backward(*given, states, logliks, 1)
+    assert logliks[0] == pytest.approx(0.0, abs=1e-12)
+    assert logliks[1] == -np.inf
+    assert not bring(states)[50:].any()
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_chain_equals_that_of_numpy(library, shape, weighted):
+    rng = np.random.default_rng(5)
+    X = walks(rng, LENGTHS)
+    weight = np.repeat([1.0, 2.0, 0.0, 1.5, 0.5], LENGTHS) if weighted else None
+    given = {"covariance_type": shape, "n_init": 3, "random_state": 0, "tol": 1e-9}
+    here = EMHiddenMarkov(3, **given).fit(X, lengths=LENGTHS, sample_weight=weight)
+    there, lengths = rows(library, X), rows(library, LENGTHS, "int64")
+    w = None if weight is None else rows(library, weight)
+    with config_context(array_api_dispatch=True):
+        fitted = EMHiddenMarkov(3, **given).fit(there, lengths=lengths, sample_weight=w)
+        asked = {name: getattr(fitted, name)(there, lengths=lengths) for name in ASKED}
+        assert fitted.score(there, lengths=lengths) == pytest.approx(here.score(X, lengths=LENGTHS), rel=1e-10)
+        assert fitted.decode(there, lengths=lengths)[0] == pytest.approx(here.decode(X, lengths=LENGTHS)[0], rel=1e-9)
+        fitted.set_params(algorithm="map")
+        most_probable = fitted.predict(there, lengths=lengths)
+    assert fitted.n_iter_ == here.n_iter_
+    for name in ("startprob_", "transmat_", "means_", "covariances_", "labels_"):
+        assert type(getattr(fitted, name)) is type(there)
+        np.testing.assert_allclose(bring(getattr(fitted, name)), getattr(here, name), rtol=1e-8, atol=1e-8)
+    for name, told in asked.items():
+        assert type(told) is type(there)
+        assert told.device == there.device
+        np.testing.assert_allclose(bring(told), getattr(here, name)(X, lengths=LENGTHS), rtol=1e-7, atol=1e-8)
+    np.testing.assert_array_equal(bring(most_probable), here.set_params(algorithm="map").predict(X, lengths=LENGTHS))
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_sequences_in_every_form(library):
+    rng = np.random.default_rng(6)
+    X = walks(rng, [60, 90])
+    shuffled = rng.permutation(np.repeat([0, 1], [60, 90]))
+    interleaved = np.empty_like(X)
+    interleaved[np.argsort(shuffled, kind="stable")] = X
+    with config_context(array_api_dispatch=True):
+        model = EMHiddenMarkov(3, random_state=0, n_init=1).fit(rows(library, X), lengths=[60, 90])
+        expected = bring(model.predict(rows(library, X), lengths=[60, 90]))
+        first, second = model.predict([rows(library, X[:60]), rows(library, X[60:])])
+        by_group = model.predict(rows(library, interleaved), groups=rows(library, shuffled, "int64"))
+    np.testing.assert_array_equal(np.concatenate([bring(first), bring(second)]), expected)
+    np.testing.assert_array_equal(bring(by_group)[np.argsort(shuffled, kind="stable")], expected)
+    assert type(first) is type(by_group) is type(rows(library, X))
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_what_else_a_chain_tells_of_rows_elsewhere(library):
+    X = walks(np.random.default_rng(7), [240], apart=8.0)
+    here = EMHiddenMarkov(3, random_state=0, n_init=1).fit(X)
+    there = rows(library, X)
+    with config_context(array_api_dispatch=True):
+        fitted = EMHiddenMarkov(3, random_state=0, n_init=1).fit(there)
+        assert type(fitted.transform(there)) is type(there)
+        pairs = [
+            (fitted.transform(there), here.transform(X)),
+            (fitted.forecast(there, 3).mean, here.forecast(X, 3).mean),
+            (fitted.k_best_paths(there, 2)[0], here.k_best_paths(X, 2)[0]),
+            (fitted.sample_paths(there, 2, random_state=0), here.sample_paths(X, 2, random_state=0)),
+            (fitted.filter(there[0, :]), here.filter(X[0])),
+            (fitted.stationary_distribution(), here.stationary_distribution()),
+            (fitted.expected_dwell_times(), here.expected_dwell_times()),
+            (fitted.bic(there), here.bic(X)),
+        ]
+        with pytest.warns(DataWarning, match="startprob_"):
+            pairs.append((fitted.standard_errors(there).means_, here.standard_errors(X).means_))
+        again = fitted.set_params(warm_start=True).fit(there)
+    for one, other in pairs:
+        np.testing.assert_allclose(bring(one), other, rtol=1e-5, atol=1e-7)
+    assert again.log_likelihood_ >= here.log_likelihood_ - 1e-6
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_chain_of_float32_rows_and_many_of_them(library):
+    lengths = [9_000, 40, 11_000]  # more rows than a start looks at
+    X = walks(np.random.default_rng(8), lengths, apart=8.0).astype(np.float32) + np.float32(100.0)
+    here = EMHiddenMarkov(3, random_state=0, n_init=1).fit(X, lengths=lengths)
+    with config_context(array_api_dispatch=True):
+        there = EMHiddenMarkov(3, random_state=0, n_init=1).fit(rows(library, X, "float32"), lengths=lengths)
+    assert there.log_likelihood_ == pytest.approx(here.log_likelihood_, rel=1e-5)
+    np.testing.assert_allclose(bring(there.means_), here.means_, rtol=1e-4)
+
+
+def test_what_only_numpy_arrays_can_be():
+    X = np.ones((50, 2))
+    X[7, 1] = np.nan
+    with config_context(array_api_dispatch=True):
+        with pytest.raises(ValueError, match=r"NaN at row 7, .*only NumPy arrays may have missing cells"):
+            EMHiddenMarkov(2).fit(rows("torch", X))
+        with pytest.raises(ValueError, match="Poisson are read from NumPy arrays only"):
+            EMHiddenMarkov(2, emission="poisson").fit(rows("torch", np.ones((50, 2))))
+    assert EMHiddenMarkov(2, n_init=1, random_state=0).fit(rows("torch", np.arange(40.0)[:, None])).means_.shape == (
+        2,
+        1,
+    )

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from .. import kernels
-from .._arrays import is_elsewhere, send
+from .._arrays import blank, is_elsewhere, send
 from .._blocks import Rows, has_holes, moments
 from .._model import Emission, Passes, Rounding, Succession, add
 from .._patterns import units
@@ -231,7 +231,7 @@ class Gaussian(Emission):
         """Fused E-step of a chain, without an (n, k) array."""
         lengths, weight, startprob, transmat, n_threads = succession
         logliks = np.empty(len(lengths))
-        fused = None if find_holes(rows) else getattr(kernels, f"expect_chain_{self.kernel}")
+        fused = None if self._is_odd(rows) else getattr(kernels, f"expect_chain_{self.kernel}")
         found = fused and fused(
             rows.X, rows.center, rows.scale, *params, lengths, weight, startprob, transmat, logliks, n_threads
         )
@@ -242,13 +242,17 @@ class Gaussian(Emission):
 
     def decode(self, params: Gaussians, rows: Rows, succession: Succession, path: Array, scores: Array) -> None:
         """Most probable path, without an (n, k) array."""
-        if find_holes(rows):
+        if self._is_odd(rows):
             super().decode(params, rows, succession, path, scores)
             return
         lengths, _, startprob, transmat, n_threads = succession
         fused = getattr(kernels, f"viterbi_{self.kernel}")
         fused(rows.X, rows.center, rows.scale, *params, lengths, startprob, transmat, path, scores, n_threads)
         scores -= rows.log_unit * lengths
+
+    def _is_odd(self, rows: Rows) -> bool:
+        """Whether rows are not what fused kernels of chains read: they have holes, or are on another device."""
+        return is_elsewhere(rows.X) or bool(find_holes(rows))
 
     def _close(self, rows: Rows, sums: list[Array]) -> list[Array]:
         """Add what the fused step leaves out because it does not depend on the parameters."""
@@ -299,8 +303,8 @@ class Gaussian(Emission):
         """Multiply the covariances, each by its factor (k,); tied: by one."""
 
     def _log_prob(self, params: Gaussians, rows: Rows, X: Array) -> Array:
-        out = np.empty((len(X), len(params.means)))
-        getattr(kernels, f"log_prob_{self.kernel}")(X, rows.center, rows.scale, *params, out)
+        out: Array = blank((X.shape[0], len(params.means)), np.float64, X)
+        getattr(kernels.at(X), f"log_prob_{self.kernel}")(X, rows.center, rows.scale, *params, out)
         out -= rows.log_unit
         return out
 
@@ -319,8 +323,10 @@ class Gaussian(Emission):
         """Sums in which rows count ``pull`` times, but the conditional covariances of their holes ``resp`` times."""
         holes = find_holes(rows)
         X, complete = (rows.X[holes.complete], pull[holes.complete]) if holes else (rows.X, pull)
-        summed = getattr(kernels, f"summarize_{self.kernel}")
-        sums = Sums(0.0, *summed(X, rows.center, rows.scale, params.means, np.ascontiguousarray(complete)))
+        if not is_elsewhere(X):
+            complete = np.ascontiguousarray(complete)
+        summed = getattr(kernels.at(X), f"summarize_{self.kernel}")
+        sums = Sums(0.0, *summed(X, rows.center, rows.scale, params.means, complete))
         if not holes:
             return sums
         counts, firsts, seconds = holes.summarize(params.means, self.full(params), resp, pull)

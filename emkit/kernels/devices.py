@@ -14,6 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._arrays import bring, namespace, send
+from .devices_chain import filter_chain as filter_chain
+from .devices_chain import forward_backward as forward_backward
+from .devices_chain import viterbi as viterbi
 
 Array = NDArray[Any]
 Elsewhere = Any
@@ -34,16 +37,17 @@ class Whitening(NamedTuple):
     constant: Array  # (k,): log-density of a row at the mean, and log weight
 
 
-def _size(X: Elsewhere, width: int) -> int:
+def cells(X: Elsewhere) -> int:
+    """How many numbers are looked at at once."""
     on_cpu = str(getattr(X, "device", "cpu")).lower().startswith("cpu")
-    return max(256, (_CELLS if on_cpu else _CELLS_GPU) // width)
+    return _CELLS if on_cpu else _CELLS_GPU
 
 
 def _chunks(
     X: Elsewhere, weight: Elsewhere | None, center: Array, scale: Array, width: int
 ) -> Iterator[tuple[slice, Elsewhere, Elsewhere | None]]:
     """Standardised rows (n, d) with their weights."""
-    xp, size = namespace(X), _size(X, width)
+    xp, size = namespace(X), max(256, cells(X) // width)
     middle, unit = send(center, X, X.dtype), send(scale, X, X.dtype)
     farthest, _ = _FARTHEST[xp.finfo(X.dtype).bits // 8]
     for begin in range(0, X.shape[0], size):
@@ -96,22 +100,47 @@ def _expect(
         density, resp = _posterior(xp, log_joint(y))
         if w is not None:
             density, resp = density * w, resp * w[:, None]
-        sums = [xp.sum(density), xp.sum(resp, axis=0)]
-        by_part = xp.permute_dims(y, (1, 0, 2))
-        if seconds == "matrices":
-            # With the square root of its responsibility in every row, both factors of the second moments are one array.
-            root = xp.sqrt(resp)
-            y *= root[:, :, None]
-            sums.append((xp.permute_dims(root, (1, 0))[:, None, :] @ by_part)[:, 0, :])
-            sums.append(xp.permute_dims(by_part, (0, 2, 1)) @ by_part)
-        else:
-            shares = xp.permute_dims(resp, (1, 0))[:, None, :]
-            sums.append((shares @ by_part)[:, 0, :])
-            if seconds == "squares":
-                sums.append((shares @ (by_part * by_part))[:, 0, :])
+        sums = [xp.sum(density), *_sums(xp, y, resp, seconds)]
         totals = [total + xp.astype(new, xp.float64) for total, new in zip(totals, sums, strict=True)]
     loglik, counts, firsts, *rest = (bring(total) for total in totals)
     return float(loglik), counts, firsts, rest[0] if rest else None
+
+
+def _sums(xp: Any, y: Elsewhere, resp: Elsewhere, seconds: str | None) -> list[Elsewhere]:
+    """Counts, and sums of a chunk of ``y`` (n, k, d), which is overwritten."""
+    sums = [xp.sum(resp, axis=0)]
+    by_part = xp.permute_dims(y, (1, 0, 2))
+    if seconds == "matrices":
+        # With the square root of its responsibility in every row, both factors of the second moments are one array.
+        root = xp.sqrt(resp)
+        y *= root[:, :, None]
+        sums.append((xp.permute_dims(root, (1, 0))[:, None, :] @ by_part)[:, 0, :])
+        sums.append(xp.permute_dims(by_part, (0, 2, 1)) @ by_part)
+    else:
+        shares = xp.permute_dims(resp, (1, 0))[:, None, :]
+        sums.append((shares @ by_part)[:, 0, :])
+        if seconds == "squares":
+            sums.append((shares @ (by_part * by_part))[:, 0, :])
+    return sums
+
+
+def _summarize(
+    X: Elsewhere, center: Array, scale: Array, means: Array, resp: Elsewhere, seconds: str | None
+) -> list[Array]:
+    """Counts, and sums about the means, for given responsibilities."""
+    xp, (k, d) = namespace(X), means.shape
+    whiten = _whitened(X, Whitening(None, np.ones((k, d)), means, np.zeros(k)))
+    totals: list[Any] = [0.0] * (3 if seconds else 2)
+    for rows, z, _ in _chunks(X, None, center, scale, k * d):
+        sums = _sums(xp, whiten(z), xp.astype(resp[rows, :], X.dtype), seconds)
+        totals = [total + xp.astype(new, xp.float64) for total, new in zip(totals, sums, strict=True)]
+    return [bring(total) for total in totals]
+
+
+def _log_prob(X: Elsewhere, center: Array, scale: Array, white: Whitening, out: Elsewhere) -> None:
+    whiten, log_joint = _whitened(X, white), _log_joint(X, white)
+    for rows, z, _ in _chunks(X, None, center, scale, white.offset.size):
+        out[rows, :] = namespace(X).astype(log_joint(whiten(z)), out.dtype)
 
 
 def _infer(X: Elsewhere, center: Array, scale: Array, white: Whitening, *out: Elsewhere | None) -> None:
@@ -225,6 +254,61 @@ def infer_spherical(
 ) -> None:
     """Posterior quantities for spherical covariances."""
     _infer(X, center, scale, _spherical(log_weights, means, variances), *out)
+
+
+def log_prob_full(X: Elsewhere, center: Array, scale: Array, means: Array, cholesky: Array, out: Elsewhere) -> None:
+    """Log-densities for full covariances."""
+    _log_prob(X, center, scale, _full(np.zeros(len(means)), means, cholesky), out)
+
+
+def log_prob_tied(X: Elsewhere, center: Array, scale: Array, means: Array, cholesky: Array, out: Elsewhere) -> None:
+    """Log-densities for one shared covariance."""
+    _log_prob(X, center, scale, _tied(np.zeros(len(means)), means, cholesky), out)
+
+
+def log_prob_diag(X: Elsewhere, center: Array, scale: Array, means: Array, variances: Array, out: Elsewhere) -> None:
+    """Log-densities for diagonal covariances."""
+    _log_prob(X, center, scale, _diag(np.zeros(len(means)), means, variances), out)
+
+
+def log_prob_spherical(
+    X: Elsewhere, center: Array, scale: Array, means: Array, variances: Array, out: Elsewhere
+) -> None:
+    """Log-densities for spherical covariances."""
+    _log_prob(X, center, scale, _spherical(np.zeros(len(means)), means, variances), out)
+
+
+def summarize_full(
+    X: Elsewhere, center: Array, scale: Array, means: Array, resp: Elsewhere
+) -> tuple[Array, Array, Array]:
+    """Sums for full covariances and given responsibilities."""
+    counts, firsts, seconds = _summarize(X, center, scale, means, resp, "matrices")
+    return counts, firsts, 0.5 * (seconds + seconds.transpose(0, 2, 1))
+
+
+def summarize_tied(
+    X: Elsewhere, center: Array, scale: Array, means: Array, resp: Elsewhere
+) -> tuple[Array, Array, Array]:
+    """Sums for one shared covariance; ``seconds`` (d, d), the scatter of all rows about 0."""
+    counts, firsts = _summarize(X, center, scale, means, resp, None)
+    weight = namespace(X).astype(namespace(X).sum(resp, axis=1), X.dtype)
+    return counts, firsts, scatter(X, weight, center, scale)
+
+
+def summarize_diag(
+    X: Elsewhere, center: Array, scale: Array, means: Array, resp: Elsewhere
+) -> tuple[Array, Array, Array]:
+    """Sums for diagonal covariances; ``seconds`` (K, d)."""
+    counts, firsts, seconds = _summarize(X, center, scale, means, resp, "squares")
+    return counts, firsts, seconds
+
+
+def summarize_spherical(
+    X: Elsewhere, center: Array, scale: Array, means: Array, resp: Elsewhere
+) -> tuple[Array, Array, Array]:
+    """Sums for spherical covariances; ``seconds`` (K,)."""
+    counts, firsts, seconds = _summarize(X, center, scale, means, resp, "squares")
+    return counts, firsts, seconds.sum(axis=1)
 
 
 # What is done once ----------------------------------------------------------------------------------------------------
