@@ -211,8 +211,9 @@ class EMHiddenMarkov(
         self.verbose = verbose
 
     def __sklearn_tags__(self) -> Any:
-        """Missing cells are welcome."""
+        """Missing cells are welcome; rows of normal laws may be on another device."""
         tags = super().__sklearn_tags__()
+        tags.array_api_support = isinstance(self._law(), Gaussian)
         tags.input_tags.allow_nan = True
         tags.input_tags.string = not self._law().numeric
         tags.input_tags.categorical = not self._law().numeric
@@ -391,6 +392,8 @@ class EMHiddenMarkov(
         X : array-like of shape (n_samples, n_features), list of such arrays, or source
             Rows in the order of time; NaN where a cell is missing. A list holds one array for each sequence, and so
             does an iterable that can be begun anew; files and dask collections are read in blocks of whole sequences.
+            With a normal emission, arrays of other libraries without missing cells stay on their device under
+            ``sklearn.config_context(array_api_dispatch=True)``, as do the fitted arrays and what is said of rows.
         y : None
             Ignored; present for the sake of pipelines.
         groups : array-like of shape (n_samples,), optional

@@ -63,6 +63,14 @@ def test_kernels_give_the_sums_of_the_reference(library, shape, weighted, monkey
     getattr(devices, f"infer_{shape}")(there, center, scale, log_weights, *params, *outside)
     for one, other in zip(outside, out, strict=True):
         np.testing.assert_allclose(bring(one), other, rtol=1e-10, atol=1e-12)
+    log_prob, resp = out[1], rng.dirichlet(np.ones(4), size=len(X))
+    getattr(reference, f"log_prob_{shape}")(X, center, scale, *params, log_prob)
+    getattr(devices, f"log_prob_{shape}")(there, center, scale, *params, outside[1])
+    np.testing.assert_allclose(bring(outside[1]), log_prob, rtol=1e-10)
+    expected = getattr(reference, f"summarize_{shape}")(X, center, scale, params[0], resp)
+    found = getattr(devices, f"summarize_{shape}")(there, center, scale, params[0], rows(library, resp))
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-9)
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
@@ -116,11 +124,12 @@ def test_a_cell_that_is_not_finite_is_named():
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-def test_scikit_learn_checks(library):
+@pytest.mark.parametrize("estimator", [EMGaussianMixture(random_state=0), EMHiddenMarkov(random_state=0)])
+def test_scikit_learn_checks(library, estimator):
     pytest.importorskip(library)
     for category in (DataWarning, ConvergenceWarning):  # the data of these checks are few, and collinear
         warnings.simplefilter("ignore", category)
-    check_array_api_input("EMGaussianMixture", EMGaussianMixture(random_state=0), library, dtype_name="float64")
+    check_array_api_input(type(estimator).__name__, estimator, library, dtype_name="float64")
 
 
 # Sequences
