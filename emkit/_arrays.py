@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils._array_api import _convert_to_numpy
 
 Array = NDArray[Any]
 
@@ -32,11 +33,10 @@ def bring(array: Any) -> Array:
     """Give a NumPy array of the same numbers."""
     if not is_elsewhere(array):
         return np.asarray(array)
-    if hasattr(array, "detach"):  # torch
-        array = array.detach().cpu()
-    elif hasattr(array, "get"):  # cupy
-        array = array.get()
-    return np.asarray(array)
+    if hasattr(array, "detach"):  # torch may remember gradients
+        array = array.detach()
+    brought: Array = _convert_to_numpy(array, namespace(array))
+    return brought
 
 
 def pick(X: Any, rows: Array) -> Any:

@@ -211,13 +211,16 @@ def _brought(rows: Rows, size: int) -> Rows:
 
 def take(X: Any, rows: Array) -> Array:
     """A few rows, by their numbers in rising order."""
-    return X.take(rows) if isinstance(X, Source) else bring(pick(X, rows))
+    if is_elsewhere(X):
+        return bring(pick(X, rows)).astype(np.float64)
+    return X.take(rows) if isinstance(X, Source) else X[rows]
 
 
 def held(rows: Rows) -> Rows:
     """The same rows, read into memory."""
     if is_elsewhere(rows.X):
-        return rows._replace(X=bring(rows.X), weight=None if rows.weight is None else bring(rows.weight))
+        weight = None if rows.weight is None else bring(rows.weight).astype(np.float64)
+        return rows._replace(X=bring(rows.X).astype(np.float64), weight=weight)
     return rows._replace(X=take(rows.X, np.arange(len(rows.X)))) if isinstance(rows.X, Source) else rows
 
 

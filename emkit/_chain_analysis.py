@@ -28,6 +28,7 @@ class ChainAnalysis(EMMixin):
     """Methods of an estimator of a hidden Markov model."""
 
     algorithm: str
+    _placed = "startprob_"
     startprob_: Array
     transmat_: Array
     emission_: Emission
@@ -285,8 +286,8 @@ class ChainAnalysis(EMMixin):
         >>> chain.transform(X)[49:52].ravel().round(1)
         array([36. , 23.5, 21. ])
         """
-        check_is_fitted(self)
         X = arrange(X, groups, lengths)
+        self._check_place(X.X, "transform")
         checked = self._check_rows(X, reset=False)
         params, rows = self._recall(), checked.here()
         data: Runs = self._fitted_model().frame(params, rows)

@@ -22,4 +22,12 @@ except ImportError:  # before 1.9
         return wraps(method)(lambda *args, **kwargs: method(*args, **kwargs))
 
 
-__all__ = ["CallbackSupportMixin", "with_callbacks"]
+try:
+    from sklearn.utils._array_api import check_same_namespace
+except ImportError:  # before 1.9
+
+    def check_same_namespace(X: Any, estimator: Any, *, attribute: str, method: str) -> None:
+        """Let rows of any library be told about: what they are told of is brought."""
+
+
+__all__ = ["CallbackSupportMixin", "check_same_namespace", "with_callbacks"]

@@ -24,7 +24,7 @@ from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from ._accelerate import ACCELERATORS
 from ._arrays import is_elsewhere, send
-from ._compat import CallbackSupportMixin, with_callbacks
+from ._compat import CallbackSupportMixin, check_same_namespace, with_callbacks
 from ._em import ASKED
 from ._executors import count_workers, one_blas_thread, workers
 from ._model import Ascent, Data, Model, Params
@@ -71,6 +71,7 @@ class EMMixin(Persistent, CallbackSupportMixin):  # type: ignore[misc]
     verbose: int
     n_features_in_: int
     _used: Any  # the model of the fit
+    _placed: ClassVar[str | None] = None  # a fitted array that is where the rows of the fit were
 
     _rules: ClassVar[Rules] = {
         "tol": (Interval(float, 0.0),),
@@ -129,6 +130,12 @@ class EMMixin(Persistent, CallbackSupportMixin):  # type: ignore[misc]
             model: Any = self._fitted_model()
             return (model.k,), np.float64
         return (), np.int64 if method == "predict" else np.float64
+
+    def _check_place(self, X: Any, method: str) -> None:
+        """Refuse rows of another library or device than those of the fit, where such rows are read."""
+        check_is_fitted(self)
+        if self._placed is not None:
+            check_same_namespace(X, self, attribute=self._placed, method=method)
 
     def _check_start(self, X: Any, weight: Array | None) -> None:
         """Refuse starting values that do not fit the data, and data too few for the model."""

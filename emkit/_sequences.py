@@ -149,6 +149,7 @@ def sequencewise(method: Callable[..., Any]) -> Callable[..., Any]:
     def of_blocks(self: Any, X: Any, *, groups: Any = None, lengths: Any = None) -> Any:
         X = opened(X)
         if _is_list(X) or not is_source(X):
+            self._check_place(X[0] if _is_list(X) else X, method.__name__)
             return method(self, X, groups=groups, lengths=lengths)
         check_is_fitted(self)
         if groups is None and lengths is None and is_open(X):

@@ -220,6 +220,7 @@ def blockwise(method: Callable[..., Any]) -> Callable[..., Any]:
     def of_blocks(self: Any, X: Any) -> Any:
         X = opened(X)
         if not is_source(X):
+            self._check_place(X, method.__name__)
             return method(self, X)
         check_is_fitted(self)
         if is_dask(X):

@@ -156,6 +156,7 @@ class EMGaussianMixture(StreamMixin, ClusterMixin, BaseEstimator):  # type: igno
     array([0, 1])
     """
 
+    _placed = "weights_"
     _rules: ClassVar[Rules] = {
         **EMMixin._rules,
         "n_components": (Interval(int, 1),),

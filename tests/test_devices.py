@@ -285,3 +285,22 @@ def test_what_only_numpy_arrays_can_be():
         2,
         1,
     )
+
+
+@pytest.mark.parametrize("estimator", [EMGaussianMixture(2, random_state=0), EMHiddenMarkov(2, random_state=0)])
+def test_rows_of_another_library_than_those_of_the_fit(estimator):
+    X = walks(np.random.default_rng(9), [100], k=2, apart=8.0)
+    with config_context(array_api_dispatch=True):
+        estimator.fit(rows("torch", X))
+        for method in ("predict", "predict_proba", "score_samples"):
+            with pytest.raises(ValueError, match=rf"{method}\(\) must use the same namespace"):
+                getattr(estimator, method)(X)
+
+
+def test_rows_on_another_device_than_weights():
+    X = walks(np.random.default_rng(9), [100], k=2, apart=8.0)
+    xp = pytest.importorskip("array_api_strict")
+    there = xp.asarray(X, device=xp.Device("device1"))
+    with config_context(array_api_dispatch=True):
+        model = EMHiddenMarkov(2, random_state=0, n_init=1).fit(there, sample_weight=rows("torch", np.full(100, 2.0)))
+        assert model.predict(there).device == model.means_.device == there.device
