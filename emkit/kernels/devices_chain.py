@@ -200,9 +200,9 @@ def _packed_densities(log_prob: Elsewhere, pieces: _Pieces) -> tuple[Elsewhere, 
     return highest[:, 0], pick(xp.exp(log_prob - highest), pieces.order)
 
 
-def _hard(broken: Elsewhere | Array, lengths: Array) -> Array:
+def _hard(broken: Elsewhere, lengths: Array) -> Array:
     """Sequences (N,) of which a row is broken."""
-    if not bool(broken.any() if isinstance(broken, np.ndarray) else namespace(broken).any(broken)):
+    if not bool(namespace(broken).any(broken)):  # seldom anything else, and then nothing is brought
         return np.zeros(len(lengths), bool)
     return np.logical_or.reduceat(bring(broken), np.cumsum(lengths) - lengths)
 
