@@ -14,11 +14,13 @@ Information Theory* 70, 4218-4257.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ._model import Degenerate, Params
 
 Array = NDArray[Any]
 
@@ -26,10 +28,11 @@ Array = NDArray[Any]
 _ITERATIONS, _AXES = 3, 3
 
 
-def swaps(resp: Array, weight: Array, features: Array) -> Iterator[Array]:
-    """Responsibilities (n, k), times weights, after each swap, the most promising first.
+def swaps(resp: Array, weight: Array, features: Array, begin: Callable[[Array], Params]) -> Iterator[Params]:
+    """Parameters that ``begin`` gives for responsibilities (n, k), times weights, after each swap.
 
-    Parts are cut along their longest axis; when all these swaps have been given, along the next.
+    The most promising come first; what has no answer is left out. Parts are cut along their longest axis; when all
+    these swaps have been given, along the next.
     ``resp`` are the responsibilities at the local optimum, without weights; ``features`` (n, m) are numbers by whose
     distances rows can be told apart.
     """
@@ -48,7 +51,11 @@ def swaps(resp: Array, weight: Array, features: Array) -> Iterator[Array]:
             if gone != split and np.isfinite(profit[gone, split]):
                 moved = _swap(resp, gone, split, halves[split][1])
                 moved *= weight[:, None]
-                yield moved
+                try:
+                    params = begin(moved)
+                except (Degenerate, np.linalg.LinAlgError):
+                    continue
+                yield params
 
 
 def _swap(resp: Array, gone: int, split: int, second: Array) -> Array:

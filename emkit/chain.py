@@ -402,9 +402,11 @@ class MarkovChain(Model):
         smoothed = self.outputs(data, ("smoothed",))
         self.infer(params, data, smoothed)
         assert smoothed.smoothed is not None
-        weight = data.row_weight
-        for resp in swaps(smoothed.smoothed, weight, self.law.features(data.rows)):
-            yield self._begin(resp.argmax(axis=1), data)._replace(law=self.law.start(data.rows, resp))
+
+        def begin(resp: Array) -> Chain:
+            return self._begin(resp.argmax(axis=1), data)._replace(law=self.law.start(data.rows, resp))
+
+        yield from swaps(smoothed.smoothed, data.row_weight, self.law.features(data.rows), begin)
 
     # Prediction
     # -----------------------------------------------------------------------------------------------------------

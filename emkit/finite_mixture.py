@@ -167,8 +167,10 @@ class Mixture(Model):
         self.infer(params, data, out)
         assert data.weight is not None  # a sketch is weighted
         assert out.responsibilities is not None
-        for resp in swaps(out.responsibilities, data.weight, self.law.features(data)):
-            yield self._from_responsibilities(resp, data)
+        features = self.law.features(data)
+        yield from swaps(
+            out.responsibilities, data.weight, features, lambda resp: self._from_responsibilities(resp, data)
+        )
 
     def _from_responsibilities(self, resp: Array, data: Rows) -> Parts:
         """One M-step, whatever the parameters were."""

@@ -17,6 +17,7 @@ from emkit._charts import Real
 from emkit._em import _ALLOWANCE, climb, total
 from emkit._executors import workers
 from emkit._model import Degenerate, Model, Rounding
+from emkit._moves import swaps
 from emkit._search import FitFailedError, _move, search
 from emkit.emissions.shapes import Full
 from emkit.finite_mixture import Mixture, Parts
@@ -349,3 +350,18 @@ def test_a_converged_climb_reports_no_rate_of_a_saddle_or_of_noise(k, shape):
     X = np.array([[8.34558419], [8.82161814], [0.33043708]])
     mixture = EMGaussianMixture(k, covariance_type=shape, n_init=1, random_state=0).fit(X)
     assert 0.0 <= mixture.rate_ < 1.0
+
+
+def test_a_swap_without_an_answer_is_left_out():
+    rng = np.random.default_rng(0)
+    X, resp, calls = rng.normal(size=(50, 2)), rng.dirichlet(np.ones(3), size=50), []
+
+    def begin(moved):
+        calls.append(moved)
+        if len(calls) % 2:
+            raise Degenerate("component 0 has no rows")
+        return len(calls)
+
+    given = list(swaps(resp, np.ones(50), X, begin))
+    assert given == list(range(2, len(calls) + 1, 2))
+    assert len(calls) == 2 * 6  # two axes, three parts to give up, two others to cut
