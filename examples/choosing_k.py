@@ -78,7 +78,7 @@ axes[0].legend()
 plt.show()
 
 # %%
-# Is the winner of the third panel better, or was it lucky? Folds are shared, so differences from the winner say it best:
+# Is the winner of the third panel better, or was it lucky? All share the folds, so the differences from it tell most:
 
 print("behind the best, in nats per row, with standard error")
 for index in np.argsort(-scores.mean(axis=0))[1:6]:
