@@ -82,8 +82,7 @@ plt.show()
 
 # %%
 # The fit keeps the parameters of its last step, here three past the best. What to do with it: stop early where every
-# step is dear. It is no cure for a model that is too large: how large, :ref:`held-out rows <sphx_glr_gallery_choosing_k.py>`
-# say better.
+# step is dear. It is no cure for a model that is too large: :doc:`choosing_k` shows how to choose.
 #
 # Be interrupted, and go on
 # -------------------------

@@ -14,6 +14,13 @@ from emkit import EMHiddenMarkov
 from emkit.emissions import Emission
 
 
+# %%
+# The law
+# -------
+# Parameters and sums are named tuples of arrays. ``log_prob`` is the E-step's, ``summarize`` and ``maximize`` are the
+# M-step's: they make a complete law, and what is optional comes last.
+
+
 class Chances(NamedTuple):
     """Parameters of the states: arrays with the states along the first axis."""
 
@@ -59,16 +66,14 @@ class Geometric(Emission):
         return 1.0 / params.chances[:, None]
 
 
-def main():
-    """Simulate two seasons, and find them again."""
-    rng = np.random.default_rng(0)
-    season = np.cumsum(rng.random(1000) < 0.02) % 2
-    X = rng.geometric(np.array([0.5, 0.05])[season])[:, None].astype(float)
-    model = EMHiddenMarkov(2, emission=Geometric(), random_state=0).fit(X)
-    print(f"{model.status_}; chances {model.chances_.round(3)} (truth 0.05, 0.5)")
-    print(f"{100 * np.mean((model.predict(X) == 0) == season):.1f} % of the days are in the right season")
-    print(f"the next wait is expected to take {model.forecast(X, 1).mean[0, 0]:.1f} days")
+# %%
+# Two seasons, simulated and found again
+# --------------------------------------
 
-
-if __name__ == "__main__":
-    main()
+rng = np.random.default_rng(0)
+season = np.cumsum(rng.random(1000) < 0.02) % 2
+X = rng.geometric(np.array([0.5, 0.05])[season])[:, None].astype(float)
+model = EMHiddenMarkov(2, emission=Geometric(), random_state=0).fit(X)
+print(f"{model.status_}; chances {model.chances_.round(3)} (truth 0.05, 0.5)")
+print(f"{100 * np.mean((model.predict(X) == 0) == season):.1f} % of the days are in the right season")
+print(f"the next wait is expected to take {model.forecast(X, 1).mean[0, 0]:.1f} days")

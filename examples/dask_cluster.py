@@ -13,6 +13,11 @@ import numpy as np
 from emkit import EMGaussianMixture, EMImputer
 
 
+# %%
+# The steps
+# ---------
+
+
 def rows(n=60_000):
     rng = np.random.default_rng(0)
     centres = 4.0 * rng.normal(size=(4, 5))
@@ -41,6 +46,12 @@ def race_on_the_workers(X):
     with joblib.parallel_config(backend="dask"):
         mixture = EMGaussianMixture(4, n_init=6, n_jobs=2, random_state=0).fit(X)
     print("restarts:", [round(start["objective"], 2) for start in mixture.restarts_])
+
+
+# %%
+# The cluster
+# -----------
+# Its workers import this script, so only the process that starts them may go on from here.
 
 
 def main():

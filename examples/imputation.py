@@ -77,4 +77,4 @@ print("95 % intervals of held-out cells cover", ", ".join(f"{share:.0%}" for sha
 
 # %%
 # Cells filled in once serve to predict. To conclude something from the filled table, see
-# :ref:`multiple imputation <sphx_glr_gallery_multiple_imputation.py>`.
+# :doc:`multiple_imputation`.

@@ -29,6 +29,39 @@ class Pieces:
             yield CENTRES[labels] + rng.normal(size=(self.rows, 3))
 
 
+# %%
+# From an iterable
+# ----------------
+# Anything that gives the same pieces each time it is gone through can be fitted, labelled and scored.
+
+pieces = Pieces(n_pieces=10)
+mixture = EMGaussianMixture(3, random_state=0).fit(pieces)
+print(f"{pieces.n_pieces} pieces of {pieces.rows} rows: {mixture.status_} after {mixture.n_iter_} steps")
+print(mixture.means_.round(2))
+
+counts = sum(np.bincount(labels, minlength=3) for labels in mixture.predict(pieces))
+print("rows of each component:", counts)
+print(f"mean log-density: {mixture.score(pieces):.4f}")
+
+whole = EMGaussianMixture(3, random_state=0).fit(np.concatenate(list(pieces)))
+print("same bits as in memory:", np.array_equal(whole.covariances_, mixture.covariances_))
+
+# %%
+# From a stream
+# -------------
+# Where no piece comes twice, ``partial_fit`` takes each as it comes.
+
+stream = EMGaussianMixture(3, random_state=0)
+for piece in pieces:
+    stream.partial_fit(piece)
+print(f"each piece seen once: mean log-density {stream.score(pieces):.4f}")
+
+# %%
+# From a file
+# -----------
+# A path to a Parquet file does as well; its row groups are the pieces.
+
+
 def write(pieces, path):
     """Write a Parquet file, a row group for each piece."""
     import pyarrow as pa
@@ -42,38 +75,15 @@ def write(pieces, path):
             file.write_table(table)
 
 
-def main():
-    pieces = Pieces(n_pieces=10)
-    mixture = EMGaussianMixture(3, random_state=0).fit(pieces)
-    print(f"{pieces.n_pieces} pieces of {pieces.rows} rows: {mixture.status_} after {mixture.n_iter_} steps")
-    print(mixture.means_.round(2))
-
-    counts = sum(np.bincount(labels, minlength=3) for labels in mixture.predict(pieces))
-    print("rows of each component:", counts)
-    print(f"mean log-density: {mixture.score(pieces):.4f}")
-
-    whole = EMGaussianMixture(3, random_state=0).fit(np.concatenate(list(pieces)))
-    print("same bits as in memory:", np.array_equal(whole.covariances_, mixture.covariances_))
-
-    stream = EMGaussianMixture(3, random_state=0)
-    for piece in pieces:
-        stream.partial_fit(piece)
-    print(f"each piece seen once, by partial_fit: mean log-density {stream.score(pieces):.4f}")
-
-    try:
-        import pyarrow  # noqa: F401
-    except ImportError:
-        print("no Parquet: pyarrow is not installed (pip install pyarrow)")
-        return
+try:
+    import pyarrow  # noqa: F401
+except ImportError:
+    print("no Parquet: pyarrow is not installed (pip install pyarrow)")
+else:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.parquet"
         write(pieces, path)
         stored = EMGaussianMixture(3, random_state=0).fit(path)
-        print(
-            f"from a Parquet file of {path.stat().st_size / 1e6:.1f} MB, columns {', '.join(stored.feature_names_in_)}:"
-        )
+        names = ", ".join(stored.feature_names_in_)
+        print(f"from a Parquet file of {path.stat().st_size / 1e6:.1f} MB, columns {names}:")
         print("same bits:", np.array_equal(stored.covariances_, mixture.covariances_))
-
-
-if __name__ == "__main__":
-    main()

@@ -6,8 +6,6 @@ Cluster Old Faithful's eruptions and Fisher's irises: a mixture at the end of a 
 the shape of its covariances chosen by BIC in a grid search.
 """
 
-import sys
-
 import numpy as np
 from sklearn.datasets import load_iris
 from sklearn.metrics import adjusted_rand_score
@@ -18,6 +16,13 @@ from sklearn.preprocessing import StandardScaler
 from emkit import EMGaussianMixture, show_versions
 from emkit.datasets import load_faithful
 
+show_versions()
+
+# %%
+# Choose
+# ------
+# Every number of components and every shape is fitted to all rows; BIC charges for the parameters.
+
 SHAPES = ["full", "tied", "diag", "spherical"]
 
 
@@ -27,14 +32,23 @@ def negative_bic(pipeline, X, y=None):
 
 
 def choose(X):
-    """Fit every number of components and shape to all rows: BIC charges for parameters, no rows are held out."""
+    """Search the grid without holding rows out."""
     grid = {"emgaussianmixture__n_components": range(2, 7), "emgaussianmixture__covariance_type": SHAPES}
     pipeline = make_pipeline(StandardScaler(), EMGaussianMixture(n_init=10, random_state=0))
     everything = [(np.arange(len(X)), np.arange(len(X)))]
     return GridSearchCV(pipeline, grid, scoring=negative_bic, cv=everything).fit(X)
 
 
+faithful, iris = load_faithful(), load_iris()
+eruptions, flowers = choose(faithful.data), choose(iris.data)
+
+# %%
+# Compare
+# -------
+
+
 def print_table(name, search):
+    """One line for each number of components, one column for each shape."""
     results = search.cv_results_
     print(f"\n{name}: BIC (lower is better; inf: a component collapsed)")
     print(f"{'components':>12}" + "".join(f"{shape:>12}" for shape in SHAPES))
@@ -53,11 +67,22 @@ def print_table(name, search):
     )
 
 
+print_table("Old Faithful", eruptions)
+print_table("Iris", flowers)
+agreement = adjusted_rand_score(iris.target, flowers.predict(iris.data))
+print(f"agreement with the species (adjusted Rand index): {agreement:.3f}")
+
+# %%
+# Look
+# ----
+# :doc:`choosing_k` says more about criteria, and does the same with less code.
+
+
 def draw(panels, path):
     """One panel per data set: rows in the colour of their component, and each component's ellipse of two deviations."""
     import matplotlib
 
-    matplotlib.use("Agg")
+    matplotlib.use("Agg")  # draw to a file
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, len(panels), figsize=(5 * len(panels), 4.5), layout="constrained")
@@ -72,7 +97,7 @@ def draw(panels, path):
             ax.plot(*(ellipse * scaler.scale_[[i, j], None] + scaler.mean_[[i, j], None]), color="black", lw=1)
         ax.set(title=name, xlabel=names[i], ylabel=names[j])
     figure.savefig(path, dpi=120)
-    print(f"\npicture: {path}")
+    print(f"picture: {path}")
 
 
 def as_matrices(mixture):
@@ -86,27 +111,15 @@ def as_matrices(mixture):
     return covariances.reshape(k, -1)[:, :, None] * np.eye(d)
 
 
-def main(path="quickstart.png"):
-    show_versions()
-    faithful, iris = load_faithful(), load_iris()
-    eruptions, flowers = choose(faithful.data), choose(iris.data)
-    print_table("Old Faithful", eruptions)
-    print_table("Iris", flowers)
-    agreement = adjusted_rand_score(iris.target, flowers.predict(iris.data))
-    print(f"agreement with the species (adjusted Rand index): {agreement:.3f}")
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        print("\nno picture: matplotlib is not installed (pip install 'emkit[plot]')")
-        return
+try:
+    import matplotlib  # noqa: F401
+except ImportError:
+    print("no picture: matplotlib is not installed (pip install 'emkit[plot]')")
+else:
     draw(
         [
             ("Old Faithful", faithful.feature_names, faithful.data, eruptions),
             ("Iris", iris.feature_names, iris.data, flowers),
         ],
-        path,
+        "quickstart.png",
     )
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

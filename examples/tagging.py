@@ -12,6 +12,11 @@ import numpy as np
 from emkit import EMHiddenMarkov
 from emkit.emissions import Categorical, Columns
 
+# %%
+# Sentences
+# ---------
+# A capital letter after each word is its tag; most are hidden from the fit.
+
 CORPUS = """
 the/D old/A dog/N sleeps/V . a/D cat/N sees/V the/D dog/N . the/D cat/N runs/V . the/D small/A bird/N sings/V .
 a/D child/N sees/V a/D small/A bird/N . the/D child/N sings/V . the/D old/A cat/N sleeps/V . a/D dog/N runs/V .
@@ -42,26 +47,29 @@ def hide(sentences, rng):
     return hidden
 
 
-def main():
-    """Fit, and compare what was hidden with what is predicted."""
-    sentences = read()
-    seen = hide(sentences, np.random.default_rng(0))
-    law = Columns([(Categorical(handle_unknown="ignore"), [0]), (Categorical(categories=tuple(TAGS)), [1])])
-    # The mask gives states their places, the prior keeps possible what so few sentences do not show.
-    tagger = EMHiddenMarkov(4, emission=law, transmat_mask=ALLOWED, transmat_prior=1.1, n_init=20, random_state=0)
-    tagger.fit(seen)
-    names = np.array(list(TAGS))[tagger.emissionprob_1_.argmax(axis=1)]
-    right = hidden = 0
-    for sentence, shown, states in zip(sentences, seen, tagger.predict(seen), strict=True):
-        unknown = np.array([tag is None for tag in shown[:, 1]])
-        right += int((names[states] == sentence[:, 1])[unknown].sum())
-        hidden += int(unknown.sum())
-    print(f"{tagger.status_}; {right} of {hidden} hidden tags are found ({100 * right / hidden:.0f} %)")
+# %%
+# Fit, and compare what was hidden with what is predicted
+# -------------------------------------------------------
+# The mask gives states their places, the prior keeps possible what so few sentences do not show.
 
-    sentence = "the small teacher sees the zebra".split()
-    rows = np.array([[word, None] for word in sentence], dtype=object)
-    print(" ".join(f"{word}/{TAGS[names[s]]}" for word, s in zip(sentence, tagger.predict(rows), strict=True)))
+sentences = read()
+seen = hide(sentences, np.random.default_rng(0))
+law = Columns([(Categorical(handle_unknown="ignore"), [0]), (Categorical(categories=tuple(TAGS)), [1])])
+tagger = EMHiddenMarkov(4, emission=law, transmat_mask=ALLOWED, transmat_prior=1.1, n_init=20, random_state=0)
+tagger.fit(seen)
+names = np.array(list(TAGS))[tagger.emissionprob_1_.argmax(axis=1)]
+right = hidden = 0
+for sentence, shown, states in zip(sentences, seen, tagger.predict(seen), strict=True):
+    unknown = np.array([tag is None for tag in shown[:, 1]])
+    right += int((names[states] == sentence[:, 1])[unknown].sum())
+    hidden += int(unknown.sum())
+print(f"{tagger.status_}; {right} of {hidden} hidden tags are found ({100 * right / hidden:.0f} %)")
 
+# %%
+# A new sentence
+# --------------
+# The last word was never seen. Its place in the sentence tells its tag.
 
-if __name__ == "__main__":
-    main()
+sentence = "the small teacher sees the zebra".split()
+rows = np.array([[word, None] for word in sentence], dtype=object)
+print(" ".join(f"{word}/{TAGS[names[s]]}" for word, s in zip(sentence, tagger.predict(rows), strict=True)))
