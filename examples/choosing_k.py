@@ -12,6 +12,7 @@ from sklearn.model_selection import GridSearchCV, KFold
 
 from emkit import EMGaussianMixture, select
 from emkit.datasets import load_faithful
+from emkit.display import MixtureDisplay
 
 X = load_faithful().data
 # No "spherical": minutes of eruption and minutes of waiting are not on one scale.
@@ -29,7 +30,7 @@ def say(question, params):
 # A criterion takes the log-likelihood of all rows and charges for every parameter. :func:`emkit.select` fits each
 # candidate once; the table of all of them is ``results_``.
 
-chosen = {criterion: select(mixture, X, grid, criterion=criterion) for criterion in ("bic", "icl", "aic")}
+chosen = {criterion: select(mixture, X, grid, criterion=criterion) for criterion in ("bic", "icl")}
 for criterion, found in chosen.items():
     say(criterion, found.best_params_)
 
@@ -91,10 +92,17 @@ for index in np.argsort(-scores.mean(axis=0))[1:6]:
 #   there are. The long eruptions are not quite normal, so two components share them: three, of one shape.
 # - **ICL** adds a charge for rows that lie between components. Those two overlap, so it wants *groups* that are apart:
 #   two, which is what one sees.
-# - **AIC** charges least, and takes as many as the grid offers. It is meant for prediction, as held-out rows are, but
-#   has no rows to notice with that it takes too many.
 # - **Held-out rows** say how well rows to come are predicted, and how sure that is: here the best five differ by less
 #   than a standard error. Rows decide nothing among them; take the smallest.
 #
+# The winners of BIC and ICL, with ellipses of two standard deviations:
+
+figure, axes = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
+for ax, name in zip(axes, ("bic", "icl"), strict=True):
+    MixtureDisplay.from_estimator(chosen[name].best_estimator_, X, ax=ax)
+    ax.set_title(name.upper())
+plt.show()
+
+# %%
 # So: ICL for groups that will be named and counted; BIC for a density, or when in doubt; held-out rows for what no
 # criterion sees, such as the strength of a prior or another step of a pipeline, and where there is time for the folds.

@@ -13,7 +13,6 @@ import numpy as np
 from emkit import EMHiddenMarkov
 from emkit.emissions import Emission
 
-
 # %%
 # The law
 # -------

@@ -12,7 +12,6 @@ import numpy as np
 
 from emkit import EMGaussianMixture, EMImputer
 
-
 # %%
 # The steps
 # ---------

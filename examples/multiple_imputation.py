@@ -110,7 +110,7 @@ for _ in range(200):
     once, spread = slope(model.transform(Z))
     half = t.ppf(0.975, 58) * np.sqrt(spread)
     inside["imputed once"] += once - half < 0.6 < once + half
-    low, high = pool(*zip(*map(slope, model.multiple_impute(Z, 20, random_state=0)), strict=True), 58).interval()
+    low, high = pool(*zip(*map(slope, model.multiple_impute(Z, 10, random_state=0)), strict=True), 58).interval()
     inside["pooled"] += low < 0.6 < high
 print("; ".join(f"{name}: {count / 200:.1%} of the intervals hold the truth" for name, count in inside.items()))
 
