@@ -100,7 +100,7 @@ for index in np.argsort(-scores.mean(axis=0))[1:6]:
 figure, axes = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
 for ax, name in zip(axes, ("bic", "icl"), strict=True):
     MixtureDisplay.from_estimator(chosen[name].best_estimator_, X, ax=ax)
-    ax.set_title(name.upper())
+    ax.set(title=name.upper(), xlabel="eruption (minutes)", ylabel="waiting (minutes)")
 plt.show()
 
 # %%

@@ -45,7 +45,7 @@ for state, (mean, deviation, months, share) in enumerate(states):
     )
 
 # %%
-# One is nervous: returns spread twice as far and are lower on average.
+# One is nervous: returns spread almost twice as far and are lower on average.
 #
 # What could be known at the time
 # -------------------------------
