@@ -69,7 +69,7 @@ print(f"rows of the fit {whole.score(train):.2f} nats, held-out rows {whole.scor
 # ``EarlyStopping`` ends the climb when held-out rows have not gained for ``patience`` steps.
 
 stopped = EMGaussianMixture(**parameters).set_callbacks(EarlyStopping(held_out, patience=3)).fit(train)
-print(f"{stopped.status_} after {len(stopped.history_)} of {len(whole.history_)} steps")
+print(f"{stopped.status_} after {len(stopped.history_)} of {len(whole.history_)} accepted steps")
 print(f"rows of the fit {stopped.score(train):.2f} nats, held-out rows {stopped.score(held_out):.2f}")
 
 figure, ax = plt.subplots(figsize=(8, 4), layout="constrained")
