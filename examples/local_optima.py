@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from emkit import EMGaussianMixture
 from emkit.datasets import load_crabs
+from emkit.display import ConvergenceDisplay
 
 X, kind = load_crabs(return_X_y=True)
 
@@ -80,6 +81,12 @@ axes[2].set(yticks=range(3), ylim=(-0.6, 3.2), title="where twenty single starts
 axes[2].set_xticks([-1375, -1325, -1275, -1225])
 axes[2].set_yticklabels([name.replace(", ", "\n") for name in tops])
 axes[2].legend(loc="upper left")
+plt.show()
+
+# %%
+# What became of every start, and how the best one climbed:
+
+ConvergenceDisplay.from_estimator(searched)
 plt.show()
 
 # %%

@@ -11,6 +11,7 @@ import numpy as np
 
 from emkit import EMHiddenMarkov
 from emkit.datasets import load_sp500_monthly
+from emkit.display import TransitionDisplay
 
 X = load_sp500_monthly().data
 years = 1950 + (np.arange(len(X)) + 1) / 12
@@ -45,8 +46,13 @@ for state, (mean, deviation, months, share) in enumerate(states):
     )
 
 # %%
-# One is nervous: returns spread almost twice as far and are lower on average.
-#
+# One is nervous: returns spread almost twice as far and are lower on average. Both last: most of the probability lies
+# on the diagonal.
+
+TransitionDisplay.from_estimator(best)
+plt.show()
+
+# %%
 # What could be known at the time
 # -------------------------------
 # The smoothed probabilities of a month look into its future, which nobody could. To judge a rule for investing use the
