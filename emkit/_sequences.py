@@ -174,6 +174,15 @@ class _Asked:
         return told
 
 
+def refuse_lengths(y: Any, X: Any) -> None:
+    """Refuse lengths of sequences given in the place of y, which is ignored."""
+    n_rows = X.shape[0] if len(getattr(X, "shape", ())) == 2 else None
+    if n_rows is not None and np.ndim(y) == 1 and len(y) != n_rows:
+        raise ValueError(
+            f"y has {len(y)} entries, but X has {n_rows} rows. y is ignored: lengths of sequences are given as lengths="
+        )
+
+
 def _is_list(X: Any) -> bool:
     """Whether X is a list of tables, rather than a list of rows."""
     return isinstance(X, list | tuple) and len(X) > 0 and all(_n_dimensions(x) == 2 for x in X)

@@ -134,6 +134,11 @@ def opened(X: Any) -> Any:
         return np.load(path, mmap_mode="r")
     if path.suffix == ".zarr":
         return needed("zarr").open_array(path, mode="r")
+    if path.is_file() and path.suffix not in (".parquet", ".pq", ""):
+        raise ValueError(
+            f"X is the path {str(path)!r}; paths of .npy, .zarr and .parquet are read. Read other files yourself, with "
+            "pandas.read_csv for example, and give the table"
+        )
     return needed("pyarrow.dataset").dataset(path, format="parquet")
 
 

@@ -132,7 +132,8 @@ def check_parameter(owner: str, name: str, value: Any, allowed: tuple[Rule, ...]
     if allowed and not any(rule.allows(value) for rule in allowed):
         *most, last = [str(rule) for rule in allowed]
         wanted = f"{', '.join(most)} or {last}" if most else last
-        raise InvalidParameterError(f"The {name!r} parameter of {owner} must be {wanted}. Got {value!r} instead.")
+        hint = f": give an instance, {value.__name__}()" if isinstance(value, type) else ""
+        raise InvalidParameterError(f"The {name!r} parameter of {owner} must be {wanted}. Got {value!r} instead{hint}.")
 
 
 _DROP = "impute or drop it first"

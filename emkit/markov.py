@@ -17,7 +17,7 @@ from ._chain_analysis import ChainAnalysis
 from ._executors import count_workers
 from ._mixin import EMMixin
 from ._patterns import observed
-from ._sequences import Sequences, arrange
+from ._sequences import Sequences, arrange, refuse_lengths
 from ._sources import Source, is_dask, is_open, is_source, read
 from ._stream import StreamMixin
 from ._validation import (
@@ -425,6 +425,7 @@ class EMHiddenMarkov(
         array([[13.3],
                [23.1]])
         """
+        refuse_lengths(y, X)
         self._fit(arrange(X, groups, lengths), sample_weight)
         return self
 
@@ -486,6 +487,7 @@ class EMHiddenMarkov(
         array([[0.],
                [5.]])
         """
+        refuse_lengths(y, X)
         self._take_in(arrange(X, groups, lengths), sample_weight)
         return self
 

@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from emkit import EMHiddenMarkov, kernels
-from emkit.emissions import Categorical, Columns, Emission
+from emkit.emissions import Categorical, Columns, Emission, Poisson
 from emkit.exceptions import DataWarning
 
 SHAPES = ["full", "tied", "diag", "spherical"]
@@ -472,3 +472,15 @@ def test_an_empty_state_is_seeded_anew_and_reported():
     assert "state 2 is empty" in empty["reason"]
     assert anew["status"] == model.status_ == "converged"
     assert abs(model.log_likelihood_ - height) < 1e-2
+
+
+def test_lengths_in_the_place_of_y_are_refused():
+    X = np.random.default_rng(0).normal(size=(20, 1))
+    with pytest.raises(ValueError, match=r"y has 2 entries, but X has 20 rows.*lengths="):
+        EMHiddenMarkov(2).fit(X, [10, 10])
+    EMHiddenMarkov(1).fit(X, np.zeros(20))  # a y of pipelines
+
+
+def test_a_law_that_is_no_instance_is_refused_with_advice():
+    with pytest.raises(ValueError, match=r"Poisson.*give an instance, Poisson\(\)"):
+        EMHiddenMarkov(2, emission=Poisson).fit(np.ones((9, 1)))

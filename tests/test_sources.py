@@ -303,3 +303,9 @@ for estimator, source in (EMGaussianMixture(2, max_iter=2, n_init=1), blocks), (
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     for grown in map(float, done.stdout.split()):
         assert grown < 60.0  # of 122 MB
+
+
+def test_a_path_of_another_kind_of_file_is_refused_with_advice(tmp_path):
+    (tmp_path / "rows.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match=r"rows\.csv.*pandas\.read_csv"):
+        EMGaussianMixture(1).fit(tmp_path / "rows.csv")

@@ -176,7 +176,8 @@ class Gaussian(Emission):
                     "neighbours of it in the units of the other columns; drop it"
                 )
             warnings.warn(
-                f"column {listed(np.flatnonzero(~varies))} is constant and distinguishes no components; drop it",
+                f"column {listed(np.flatnonzero(~varies))} is constant: it distinguishes no "
+                "components, but its parameters count in bic and aic; drop it",
                 DataWarning,
                 stacklevel=2,
             )
