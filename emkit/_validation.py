@@ -160,9 +160,10 @@ def _check_elsewhere(X: Any, remedy: str) -> Any:
 
 
 def _aligned(X: Any) -> Array:
-    """The same array, unless it is a field of records at odd places in memory, where no kernel can read it."""
-    X = np.asarray(X)
-    return X if all(stride % X.itemsize == 0 for stride in X.strides) else np.ascontiguousarray(X)
+    """The same array, unless it lies at odd places in memory, as fields of records may, where no kernel can read it."""
+    rows: Array = np.asarray(X)
+    is_even = rows.flags.aligned and all(stride % rows.itemsize == 0 for stride in rows.strides)
+    return rows if is_even else rows.copy(order="C")
 
 
 def check_holes(estimator: Any, X: Any, missing_values: Any, *, reset: bool) -> Array:
@@ -341,7 +342,7 @@ def check_weight(sample_weight: Any, n_rows: int) -> Array | None:
             DataWarning,
             stacklevel=4,
         )
-    return None if (weight == 1.0).all() else weight
+    return None if (weight == 1.0).all() else _aligned(weight)
 
 
 def spawn(random_state: Any) -> np.random.SeedSequence:

@@ -1,7 +1,9 @@
 """Every kernel in plain NumPy: the specification of the compiled ones, and what runs where none could be built.
 
 A kernel is a function of arrays that returns sums (``expect_*``) or fills the arrays it is given (``infer_*``). It
-keeps no state, never writes to its input and knows nothing of estimators.
+keeps no state, never writes to its input and knows nothing of estimators. Arrays are in C order and aligned, unless
+their strides are said to be free; one that is filled shares no memory with another. The compiled kernels refuse what is
+not so before they write anything; these trust their callers.
 
 Names shared by the kernels of this module, for ``n`` rows, ``d`` columns and ``K`` components:
 
