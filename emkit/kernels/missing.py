@@ -4,8 +4,8 @@ Names shared by both, for ``S`` patterns of missing cells, sorted by how many ce
 
 =============  =====================================================================================================
 ``missing``    (S, p) bool: the columns that a pattern misses
-``starts``     (S + 1,) int64: the rows of pattern ``s`` are those from ``starts[s]`` to ``starts[s + 1]``; from 0 to the
-               number of all rows
+``starts``     (S + 1,) int64, from 0 to the number of rows: those of pattern ``s`` are from ``starts[s]`` to
+               ``starts[s + 1]``
 ``mean``       (p,) in standardised coordinates
 ``precision``  (p, p) inverse of the covariance, in standardised coordinates: ``K`` in the formulas
 =============  =====================================================================================================
@@ -139,7 +139,8 @@ def condense_missing(
     """Replace the rows of every large pattern by their mean and a root of their scatter about it, in place.
 
     A pattern with ``o`` observed columns is large if it has more than ``worth (o + 1)`` rows, ``worth`` being at least
-    1; one whose columns are collinear stays as it is. Returns the new ``starts``: what lies beyond the last of them is of no more use.
+    1; one whose columns are collinear stays as it is. Returns the new ``starts``: what lies beyond the last of them is
+    of no more use.
     """
     begins, used = np.zeros(len(starts), np.int64), 0
     for s in range(len(missing)):
