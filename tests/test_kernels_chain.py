@@ -363,31 +363,6 @@ def test_parameters_are_left_alone(build):
         np.testing.assert_array_equal(array, copy)
 
 
-WRONG_CHAINS = {
-    "log_prob of float32": (0, lambda a: a.astype(np.float32)),
-    "log_prob in Fortran order": (0, np.asfortranarray),
-    "log_prob with a row too many": (0, lambda a: np.vstack([a, a[:1]])),
-    "log_prob without states": (0, lambda a: a[:, :0].copy()),
-    "lengths of int32": (1, lambda a: a.astype(np.int32)),
-    "lengths too long": (1, lambda a: a + 1),
-    "lengths of zero": (1, lambda a: np.append(a, 0)),
-    "lengths negative": (1, lambda a: np.array([a[0] + 1, -1, *a[1:]])),
-    "startprob too short": (2, lambda a: a[:-1]),
-    "transmat with a state too many": (3, lambda a: np.vstack([a, a[:1]])),
-}
-
-
-@builds
-@pytest.mark.parametrize(("which", "spoil"), WRONG_CHAINS.values(), ids=WRONG_CHAINS)
-def test_wrong_chains_are_refused(build, which, spoil):
-    rng = np.random.default_rng(1)
-    arguments = [observe(rng, 30, 4, 3.0, False), np.array([20, 10]), *chain(rng, 4, False)]
-    arguments[which] = spoil(arguments[which])
-    for kernel in (forward_backward, filter_chain, viterbi):
-        with pytest.raises((TypeError, ValueError)):
-            kernel(build, *arguments)
-
-
 # The halves of a Gaussian E-step --------------------------------------------------------------------------------------
 
 
@@ -478,22 +453,3 @@ def test_compiled_halves_are_the_reference(build, shape, dtype, seed, n, d, K, s
     for value, true in zip(sums, truths, strict=True):
         assert value.shape == true.shape
         np.testing.assert_allclose(value, true, rtol=0, atol=tolerance * (1 + np.abs(true).max(initial=0)))
-
-
-@builds
-@shapes
-def test_wrong_halves_are_refused(build, shape):
-    X, center, scale, means, spread, resp = gaussian(2, shape, 20, 3, 4)
-    fill, sum_up = (getattr(kernels.load(build), f"{task}_{shape}") for task in ("log_prob", "summarize"))
-    for out in (np.empty((19, 4)), np.empty((20, 5)), np.empty((20, 4), np.float32), np.empty((20, 4), order="F")):
-        with pytest.raises((TypeError, ValueError)):
-            fill(X, center, scale, means, spread, out)
-        with pytest.raises((TypeError, ValueError)):
-            sum_up(X, center, scale, means, out)
-    for call, last in ((fill, np.empty((20, 4))), (sum_up, resp)):
-        extra = (spread,) if call is fill else ()
-        for wrong in (X[:, :2], X.astype(int), X[0]):
-            with pytest.raises((TypeError, ValueError)):
-                call(wrong, center, scale, means, *extra, last)
-    with pytest.raises((TypeError, ValueError)):
-        fill(X, center, scale, means, spread[None], np.empty((20, 4)))

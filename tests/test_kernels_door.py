@@ -432,12 +432,26 @@ def test_numbers_that_name_no_place_are_refused(build, name, which):
 
 
 @builds
+@pytest.mark.parametrize("name", [name for name, which in ARRAYS if which == "X"])
+def test_rows_of_integers_are_told_what_rows_may_be(build, name):
+    assert_refused(build, name, "X must be float32 or float64", X=np.zeros((N, D), np.int64))
+
+
+@builds
 @pytest.mark.parametrize("name", [f"{family}_{shape}" for family in (GAUSSIAN | GAUSSIAN_CHAIN) for shape in SHAPES])
 def test_no_columns_and_no_components_are_refused(build, name):
     values = kernel(name).values
     empty = {key: np.delete(array, range(D), -1) for key, array in values.items() if key in ("X", "means")}
     assert_refused(build, name, "at least one", **empty)
     assert_refused(build, name, means=np.empty((0, D)))
+
+
+@builds
+@pytest.mark.parametrize("name", [name for name, which in ARRAYS if which == "transmat"])
+def test_no_states_are_refused(build, name):
+    assert_refused(
+        build, name, "at least one", means=np.empty((0, D)), startprob=np.empty(0), transmat=np.empty((0, 0))
+    )
 
 
 # What users bring -----------------------------------------------------------------------------------------------------
