@@ -306,13 +306,11 @@ def wrong_lengths(array, free):
         yield f"shorter along {axis}", np.delete(array, -1, axis=axis)
 
 
-def displaced(array, by):
-    """The same values so many bytes further than where numbers of this type lie."""
-    memory = np.zeros(array.nbytes + 64, np.uint8)
-    begin = -memory.ctypes.data % 64 + by
-    view = memory[begin : begin + array.nbytes].view(array.dtype).reshape(array.shape)
-    view[...] = array
-    return view
+def packed(array):
+    """The same values with a byte between them."""
+    records = np.zeros(array.shape, [("tag", "i1"), ("values", array.dtype)])
+    records["values"] = array
+    return records["values"]
 
 
 @builds
@@ -322,7 +320,7 @@ def test_wrong_arrays_are_refused(build, name, which):
     array = kernel(name).values[which]
     wrong = dict(wrong_types(array, which == "X")) | dict(wrong_lengths(array, FREE_AXES.get((name, which), ())))
     if array.itemsize > 1:
-        wrong["between two places"] = displaced(array, 1)
+        wrong["a field of packed records"] = packed(array)
     if not argument.any_order:
         # A single column is in both orders.
         wrong |= {place: view for place, view in places(array) if not view.flags.c_contiguous}
@@ -463,10 +461,8 @@ def test_rows_and_weights_between_two_places_are_copied(dtype, order):
     """As files read into memory at an odd place have them, and fields of packed records."""
     rng = np.random.default_rng(0)
     X, weight = rng.normal(size=(60, 2)).astype(dtype), rng.integers(1, 4, size=60).astype(float)
-    records = np.zeros(60, [("tag", "i1"), ("weight", "f8")])
-    records["weight"] = weight
-    odd = displaced(X, 1) if order == "C" else displaced(X.T.copy(), 1).T
+    odd = np.frombuffer(b"!" + X.tobytes(order), dtype, offset=1).reshape(X.shape, order=order)
     assert not odd.flags.aligned
     for estimator in (EMGaussianMixture(2, random_state=0), EMImputer()):
-        fitted = clone(estimator).fit(odd, sample_weight=records["weight"])
+        fitted = clone(estimator).fit(odd, sample_weight=packed(weight))
         assert fitted.log_likelihood_ == clone(estimator).fit(X.copy(order), sample_weight=weight).log_likelihood_

@@ -88,9 +88,9 @@ struct Sums {
 nb::object forward_backward(const InOut<const double, 2>& log_prob, const Counts& lengths, const Weight& weight,
                             const Parameter<1>& startprob, const Parameter<2>& transmat, const InOut<double, 2>& states,
                             const InOut<double, 1>& logliks, int n_threads) {
-    check_memory({{"states", states}, {"logliks", logliks}},
-                 {{"log_prob", log_prob}, {"lengths", lengths}, {"weight", weight}, {"startprob", startprob},
-                  {"transmat", transmat}});
+    check_apart({{"states", states}, {"logliks", logliks}},
+                {{"log_prob", log_prob}, {"lengths", lengths}, {"weight", weight}, {"startprob", startprob},
+                 {"transmat", transmat}});
     const Chain chain = check(log_prob.shape(0), lengths, startprob, transmat);
     for (const auto& [name, rows] : {std::pair("log_prob", log_prob), std::pair("states", InOut<const double, 2>(states))})
         check_shape(name, rows, {size_t(chain.n), size_t(chain.K)});
@@ -110,8 +110,8 @@ void add(const nb::ndarray<nb::numpy, double>& from, const nb::ndarray<nb::numpy
 nb::object expect_chain_symbols(const InOut<const double, 2>& numbers, const Parameter<2>& table, const Counts& lengths, const Weight& weight,
                                 const Parameter<1>& startprob, const Parameter<2>& transmat, const InOut<double, 1>& logliks,
                                 int n_threads) {
-    check_memory({{"logliks", logliks}}, {{"numbers", numbers}, {"table", table}, {"lengths", lengths},
-                                          {"weight", weight}, {"startprob", startprob}, {"transmat", transmat}});
+    check_apart({{"logliks", logliks}}, {{"numbers", numbers}, {"table", table}, {"lengths", lengths},
+                                         {"weight", weight}, {"startprob", startprob}, {"transmat", transmat}});
     const Chain chain = check(numbers.shape(0), lengths, startprob, transmat);
     const size_t K = chain.K, m = table.shape(0);
     check_shape("numbers", numbers, {size_t(chain.n), 1});
@@ -147,10 +147,10 @@ template <template <class> class Shape> struct NormalDoor {
     static nb::object expect(const Matrix& X, const Parameter<1>& center, const Parameter<1>& scale, const Parameter<2>& means,
                              const Covariance& covariance, const Counts& lengths, const Weight& weight, const Parameter<1>& startprob,
                              const Parameter<2>& transmat, const InOut<double, 1>& logliks, int n_threads) {
-        check_memory({{"logliks", logliks}},
-                     {{"X", X}, {"center", center}, {"scale", scale}, {"means", means},
-                      {Shape<double>::COVARIANCE, covariance}, {"lengths", lengths}, {"weight", weight},
-                      {"startprob", startprob}, {"transmat", transmat}});
+        check_apart({{"logliks", logliks}},
+                    {{"X", X}, {"center", center}, {"scale", scale}, {"means", means},
+                     {Shape<double>::COVARIANCE, covariance}, {"lengths", lengths}, {"weight", weight},
+                     {"startprob", startprob}, {"transmat", transmat}});
         const Data data = Door<Shape>::check(X, std::nullopt, center, scale, means);
         const Chain chain = check(X.shape(0), lengths, startprob, transmat);
         const size_t K = chain.K, d = data.d;
@@ -183,10 +183,10 @@ template <template <class> class Shape> struct NormalDoor {
     static void viterbi(const Matrix& X, const Parameter<1>& center, const Parameter<1>& scale, const Parameter<2>& means,
                         const Covariance& covariance, const Counts& lengths, const Parameter<1>& startprob, const Parameter<2>& transmat,
                         const InOut<Size, 1>& path, const InOut<double, 1>& scores, int n_threads) {
-        check_memory({{"path", path}, {"scores", scores}},
-                     {{"X", X}, {"center", center}, {"scale", scale}, {"means", means},
-                      {Shape<double>::COVARIANCE, covariance}, {"lengths", lengths}, {"startprob", startprob},
-                      {"transmat", transmat}});
+        check_apart({{"path", path}, {"scores", scores}},
+                    {{"X", X}, {"center", center}, {"scale", scale}, {"means", means},
+                     {Shape<double>::COVARIANCE, covariance}, {"lengths", lengths}, {"startprob", startprob},
+                     {"transmat", transmat}});
         const Data data = Door<Shape>::check(X, std::nullopt, center, scale, means);
         const Chain chain = check(X.shape(0), lengths, startprob, transmat);
         check_law(chain, data, means, covariance);
@@ -217,8 +217,8 @@ template <template <class> class Shape> struct NormalDoor {
 
 void filter_chain(const InOut<double, 2>& log_prob, const Counts& lengths, const Parameter<1>& startprob, const Parameter<2>& transmat,
                   const InOut<double, 1>& increments) {
-    check_memory({{"log_prob", log_prob}, {"increments", increments}},
-                 {{"lengths", lengths}, {"startprob", startprob}, {"transmat", transmat}});
+    check_apart({{"log_prob", log_prob}, {"increments", increments}},
+                {{"lengths", lengths}, {"startprob", startprob}, {"transmat", transmat}});
     const Chain chain = check(log_prob.shape(0), lengths, startprob, transmat);
     check_shape("log_prob", log_prob, {size_t(chain.n), size_t(chain.K)});
     check_shape("increments", increments, {size_t(chain.n)});
@@ -229,8 +229,8 @@ void filter_chain(const InOut<double, 2>& log_prob, const Counts& lengths, const
 
 void viterbi(const InOut<const double, 2>& log_prob, const Counts& lengths, const Parameter<1>& startprob, const Parameter<2>& transmat,
              const InOut<Size, 1>& path, const InOut<double, 1>& scores, int n_threads) {
-    check_memory({{"path", path}, {"scores", scores}},
-                 {{"log_prob", log_prob}, {"lengths", lengths}, {"startprob", startprob}, {"transmat", transmat}});
+    check_apart({{"path", path}, {"scores", scores}},
+                {{"log_prob", log_prob}, {"lengths", lengths}, {"startprob", startprob}, {"transmat", transmat}});
     const Chain chain = check(log_prob.shape(0), lengths, startprob, transmat);
     check_shape("log_prob", log_prob, {size_t(chain.n), size_t(chain.K)});
     check_paths(chain, path, scores);

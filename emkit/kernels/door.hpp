@@ -1,7 +1,7 @@
 // The door to Python: argument types, checks of every shape, results; generic over the law whose sums are wanted.
 //
 // nanobind checks type, order, number of dimensions and writability; what remains to be checked is how lengths relate, and
-// where the arrays lie. All is checked before anything is written.
+// that what is written shares no memory with the rest. All is checked before anything is written.
 
 #pragma once
 
@@ -51,15 +51,15 @@ template <class Array> void check_shape(const char* name, const Array& array, co
 // The memory between the first and the last cell of an array, whatever its strides; of none, if there are no cells.
 struct Extent {
     const char* name;
-    std::uintptr_t begin = 0, end = 0, alignment = 1;
+    std::uintptr_t begin = 0, end = 0;
 
     template <class Array> Extent(const char* name, const Array& array) : name(name) {
         if (array.size() == 0) return;
-        begin = end = reinterpret_cast<std::uintptr_t>(array.data());
-        alignment = array.itemsize();
-        end += alignment;
+        const Size cell = array.itemsize();
+        begin = reinterpret_cast<std::uintptr_t>(array.data());
+        end = begin + cell;
         for (size_t axis = 0; axis < array.ndim(); ++axis) {
-            const Size reach = Size(array.shape(axis) - 1) * array.stride(axis) * Size(alignment);
+            const Size reach = Size(array.shape(axis) - 1) * array.stride(axis) * cell;
             (reach < 0 ? begin : end) += reach;
         }
     }
@@ -67,20 +67,15 @@ struct Extent {
         if (array) *this = Extent(name, *array);
     }
 
-    void check_aligned() const {
-        if (begin % alignment != 0) throw nb::value_error((std::string(name) + " must lie at a multiple of its item size").c_str());
-    }
     void check_apart_from(const Extent& other) const {
         if (begin < other.end && other.begin < end)
             throw nb::value_error((std::string(name) + " is written and must not share memory with " + other.name).c_str());
     }
 };
 
-// Every array lies where numbers of its type can lie; one that is written, apart from all others.
-inline void check_memory(std::initializer_list<Extent> written, std::initializer_list<Extent> read) {
-    for (const Extent& other : read) other.check_aligned();
+// What is written shares no memory with what is read, nor with what else is written.
+inline void check_apart(std::initializer_list<Extent> written, std::initializer_list<Extent> read) {
     for (auto one = written.begin(); one != written.end(); ++one) {
-        one->check_aligned();
         for (const Extent& other : read) one->check_apart_from(other);
         for (auto other = written.begin(); other != one; ++other) one->check_apart_from(*other);
     }
@@ -125,8 +120,6 @@ template <template <class> class Law> struct Door {
 
     static nb::object expect(const Matrix& X, const Weights& weight, const Parameter<1>& center, const Parameter<1>& scale,
                              const Parameter<1>& log_weights, const Parameter<2>& means, const Covariance& covariance) {
-        check_memory({}, {{"X", X}, {"weight", weight}, {"center", center}, {"scale", scale},
-                          {"log_weights", log_weights}, {"means", means}, {Law<double>::COVARIANCE, covariance}});
         const Data data = check(X, weight, center, scale, means);
         check_law(log_weights, means, covariance);
         const size_t K = means.shape(0), d = data.d;
@@ -148,9 +141,9 @@ template <template <class> class Law> struct Door {
     static void infer(const Matrix& X, const Parameter<1>& center, const Parameter<1>& scale, const Parameter<1>& log_weights,
                       const Parameter<2>& means, const Covariance& covariance, const Output<double, 1>& log_density,
                       const Output<double, 2>& responsibilities, const Output<Size, 1>& labels) {
-        check_memory({{"log_density", log_density}, {"responsibilities", responsibilities}, {"labels", labels}},
-                     {{"X", X}, {"center", center}, {"scale", scale}, {"log_weights", log_weights},
-                      {"means", means}, {Law<double>::COVARIANCE, covariance}});
+        check_apart({{"log_density", log_density}, {"responsibilities", responsibilities}, {"labels", labels}},
+                    {{"X", X}, {"center", center}, {"scale", scale}, {"log_weights", log_weights},
+                     {"means", means}, {Law<double>::COVARIANCE, covariance}});
         const Data data = check(X, std::nullopt, center, scale, means);
         check_law(log_weights, means, covariance);
         const size_t n = data.n, K = means.shape(0);
@@ -169,8 +162,8 @@ template <template <class> class Law> struct Door {
 
     static void log_prob(const Matrix& X, const Parameter<1>& center, const Parameter<1>& scale, const Parameter<2>& means,
                          const Covariance& covariance, const nb::ndarray<double, nb::ndim<2>, nb::c_contig, nb::device::cpu>& out) {
-        check_memory({{"out", out}}, {{"X", X}, {"center", center}, {"scale", scale}, {"means", means},
-                                      {Law<double>::COVARIANCE, covariance}});
+        check_apart({{"out", out}}, {{"X", X}, {"center", center}, {"scale", scale}, {"means", means},
+                                     {Law<double>::COVARIANCE, covariance}});
         const Data data = check(X, std::nullopt, center, scale, means);
         const size_t K = means.shape(0), d = data.d;
         check_shape(Law<double>::COVARIANCE, covariance, Law<double>::covariance_shape(K, d));
@@ -186,7 +179,6 @@ template <template <class> class Law> struct Door {
 
     static nb::object summarize(const Matrix& X, const Parameter<1>& center, const Parameter<1>& scale, const Parameter<2>& means,
                                 const Parameter<2>& resp) {
-        check_memory({}, {{"X", X}, {"center", center}, {"scale", scale}, {"means", means}, {"resp", resp}});
         const Data data = check(X, std::nullopt, center, scale, means);
         const size_t K = means.shape(0), d = data.d;
         check_shape("resp", resp, {size_t(data.n), K});

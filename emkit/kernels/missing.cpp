@@ -341,8 +341,6 @@ Holes check_holes(const Input<Size, 1>& starts, const Input<bool, 2>& missing, s
 nb::object expect_missing(const Input<double, 2>& rows, const Input<double, 1>& weight, const Input<bool, 1>& moves,
                           const Input<Size, 1>& starts, const Input<bool, 2>& missing, const Input<double, 1>& counts,
                           const Input<double, 1>& mean, const Input<double, 2>& precision) {
-    check_memory({}, {{"rows", rows}, {"weight", weight}, {"moves", moves}, {"starts", starts},
-                      {"missing", missing}, {"counts", counts}, {"mean", mean}, {"precision", precision}});
     const size_t n = rows.shape(0), p = rows.shape(1);
     check_shape("weight", weight, {n});
     check_shape("moves", moves, {n});
@@ -387,7 +385,6 @@ nb::object expect_missing(const Input<double, 2>& rows, const Input<double, 1>& 
 }
 
 nb::object range_missing(const Matrix& X) {
-    check_memory({}, {{"X", X}});
     const size_t p = X.shape(1);
     auto low = zeros({p}), high = zeros({p});
     in_type_of(X, [&](auto zero) {
@@ -415,7 +412,6 @@ nb::object range_missing(const Matrix& X) {
 
 nb::object moments_missing(const Matrix& X, const std::optional<Input<double, 1>>& weight, const Input<double, 1>& middle,
                            const Input<double, 1>& unit) {
-    check_memory({}, {{"X", X}, {"weight", weight}, {"middle", middle}, {"unit", unit}});
     const size_t n = X.shape(0), p = X.shape(1);
     check_shape("middle", middle, {p});
     check_shape("unit", unit, {p});
@@ -456,7 +452,7 @@ template <class T, int DIMENSIONS> using InPlace = nb::ndarray<T, nb::ndim<DIMEN
 
 void standardize_missing(const Matrix& X, const Input<Size, 1>& order, const Input<double, 1>& center,
                          const Input<double, 1>& scale, const InPlace<double, 2>& rows) {
-    check_memory({{"rows", rows}}, {{"X", X}, {"order", order}, {"center", center}, {"scale", scale}});
+    check_apart({{"rows", rows}}, {{"X", X}, {"order", order}, {"center", center}, {"scale", scale}});
     const size_t p = X.shape(1), r = order.shape(0);
     check_shape("center", center, {p});
     check_shape("scale", scale, {p});
@@ -495,7 +491,6 @@ template <class Digit> void sort_by(Digit digit, Size n_digits, std::vector<Size
 }
 
 nb::object group_missing(const Matrix& X) {
-    check_memory({}, {{"X", X}});
     const size_t n = X.shape(0), p = X.shape(1), n_bytes = (p + 7) / 8;
     std::vector<std::uint8_t> bits(n * n_bytes);  // which cells of a row are missing
     std::vector<Size> order(n), other(n), sizes(n), starts;
@@ -559,8 +554,8 @@ bool factor_in_place(double* matrix, Size size, Size stride) {
 nb::object condense_missing(const InPlace<double, 2>& rows, const InPlace<double, 1>& weight, const InPlace<bool, 1>& moves,
                              const Input<Size, 1>& starts, const Input<bool, 2>& missing, const Input<double, 1>& counts,
                              double worth) {
-    check_memory({{"rows", rows}, {"weight", weight}, {"moves", moves}},
-                 {{"starts", starts}, {"missing", missing}, {"counts", counts}});
+    check_apart({{"rows", rows}, {"weight", weight}, {"moves", moves}},
+                {{"starts", starts}, {"missing", missing}, {"counts", counts}});
     const size_t n = rows.shape(0), p = rows.shape(1), patterns = missing.shape(0);
     check_shape("weight", weight, {n});
     check_shape("moves", moves, {n});
@@ -670,9 +665,9 @@ void infer_missing(const Matrix& X, const Input<Size, 1>& order, const Input<Siz
                    const Input<double, 2>& precision, const std::optional<Input<double, 2>>& noise,
                    const Output<double, 2>& filled, const Output<double, 2>& deviation, const Output<double, 1>& distance,
                    const Output<double, 1>& log_determinant) {
-    check_memory({{"filled", filled}, {"deviation", deviation}, {"distance", distance}, {"log_determinant", log_determinant}},
-                 {{"X", X}, {"order", order}, {"starts", starts}, {"missing", missing}, {"center", center},
-                  {"scale", scale}, {"mean", mean}, {"precision", precision}, {"noise", noise}});
+    check_apart({{"filled", filled}, {"deviation", deviation}, {"distance", distance}, {"log_determinant", log_determinant}},
+                {{"X", X}, {"order", order}, {"starts", starts}, {"missing", missing}, {"center", center},
+                 {"scale", scale}, {"mean", mean}, {"precision", precision}, {"noise", noise}});
     const size_t n = X.shape(0), p = X.shape(1);
     check_shape("center", center, {p});
     check_shape("scale", scale, {p});

@@ -1,15 +1,15 @@
 """Every kernel in plain NumPy: the specification of the compiled ones, and what runs where none could be built.
 
 A kernel is a function of arrays that returns sums (``expect_*``) or fills the arrays it is given (``infer_*``). It
-keeps no state, never writes to its input and knows nothing of estimators. Arrays are in C order and aligned, unless
-their strides are said to be free; one that is filled shares no memory with another. The compiled kernels refuse what is
-not so before they write anything; these trust their callers.
+keeps no state, never writes to its input and knows nothing of estimators. Arrays are in C order, unless their strides
+are said to be free; one that is filled shares no memory with another. The compiled kernels refuse what is not so before
+they write anything; these trust their callers.
 
 Names shared by the kernels of this module, for ``n`` rows, ``d`` columns and ``K`` components:
 
 ==============  ====================================================================================================
 ``X``           (n, d) float32 or float64, any strides: the user's data, in the user's units
-``weight``      (n,) float64 or None: how often each row counts; a row of weight 0 adds nothing, whatever it holds
+``weight``      (n,) float64 or None, any strides: how often a row counts; one of weight 0 adds nothing, even of NaN
 ``center``      (d,) subtracted from every row ...
 ``scale``       (d,) ... and then divided by: ``z = (x - center) / scale``; all parameters live in these coordinates
 ``log_weights`` (K,) logarithms of the mixing weights; -inf switches a component off
