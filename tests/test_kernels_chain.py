@@ -301,6 +301,56 @@ def test_what_underflows_step_by_step_is_found(build):
 
 
 @every_build
+@pytest.mark.parametrize("K", [3, 5, 40])
+@pytest.mark.parametrize("fall", [1e7, 1e12, 1e18])
+@pytest.mark.parametrize("out_of_reach", [False, True])
+def test_a_row_as_improbable_in_every_state_tells_nothing(build, K, fall, out_of_reach):
+    """In every state that can be reached, that is: the chain is never in state 0, where such a row may be probable."""
+    rng = np.random.default_rng(K)
+    T = 1500  # long enough for both ends
+    startprob = np.eye(K)[1] if out_of_reach else np.full(K, 1 / K)
+    transmat = left_right(K, stay=0.99) if out_of_reach else rng.dirichlet(np.ones(K), size=K)
+    log_prob = observe(rng, T, K, 2.0, False)
+    odd = [0, 100, 800, T - 1]
+    log_prob[odd] = 0.0
+    fallen = log_prob.copy()
+    fallen[odd, int(out_of_reach) :] = -fall
+    plain, arguments = ((rows, np.array([T]), startprob, transmat) for rows in (log_prob, fallen))
+
+    path, score = viterbi(build, *arguments)
+    best_path, best_score = viterbi(build, *plain)
+    np.testing.assert_array_equal(path, best_path)
+    np.testing.assert_allclose(score, best_score - len(odd) * fall, rtol=1e-12)
+
+    gamma, loglik, starts, transitions = forward_backward(build, *arguments)
+    true_gamma, true_loglik, true_starts, true_transitions = forward_backward(build, *plain)
+    assert_same((gamma, starts, transitions), (true_gamma, true_starts, true_transitions))
+    np.testing.assert_allclose(loglik, true_loglik - len(odd) * fall, rtol=1e-12)
+    filtered, increments = filter_chain(build, *arguments)
+    assert_same([filtered], [filter_chain(build, *plain)[0]])
+    np.testing.assert_allclose(increments[odd], -fall, rtol=1e-6)
+
+
+@every_build
+@pytest.mark.parametrize("K", [3, 40])
+@pytest.mark.parametrize("outlier", [-1e4, -1e6, -1e8, -1e9, 1e9])
+def test_probabilities_sum_to_one_whatever_the_outlier(build, K, outlier):
+    """A left-right chain that cannot be where the outlier is most probable; rows of a normal law."""
+    x = np.repeat(30.0 * np.arange(K), 20) + np.random.default_rng(0).normal(size=20 * K)
+    x[10 * K] = outlier
+    log_prob = -0.5 * (x[:, None] - 30.0 * np.arange(K)) ** 2
+    arguments = log_prob, np.array([20 * K]), np.eye(K)[0], left_right(K)
+    passes = forward_backward(build, *arguments)
+    gamma, _, _, transitions = passes
+    np.testing.assert_allclose(gamma.sum(axis=1), 1.0, rtol=1e-9)
+    np.testing.assert_allclose(transitions.sum(), 20 * K - 1, rtol=1e-9)
+    assert_same(passes, forward_backward("reference", *arguments))
+    filtered, _ = filter_chain(build, *arguments)
+    np.testing.assert_allclose(filtered.sum(axis=1), 1.0, rtol=1e-9)
+    np.testing.assert_array_equal(viterbi(build, *arguments)[0], gamma.argmax(axis=1))
+
+
+@every_build
 @pytest.mark.parametrize("K", [2, 5, 40])
 def test_impossible_sequences_add_nothing(build, K):
     rng = np.random.default_rng(K)

@@ -69,10 +69,29 @@ def _logarithm(probabilities: Array) -> Array:
         return np.log(probabilities)
 
 
+def _relative(x: Array) -> tuple[Array, Array]:
+    """Highest value of each row, and all values relative to it."""
+    highest = np.maximum(x.max(axis=1), _LOWEST)
+    return highest, x - highest[:, None]
+
+
 def _densities(log_prob: Array) -> tuple[Array, Array]:
     """Highest log-density of each row, and the densities relative to it."""
-    highest = np.maximum(log_prob.max(axis=1), _LOWEST)
-    return highest, np.exp(log_prob - highest[:, None])
+    highest, relative = _relative(log_prob)
+    return highest, np.exp(relative)
+
+
+def _see(log_ahead: Array, log_prob: Array) -> tuple[Array, Array]:
+    """``log_ahead + log_prob``, but for the highest log-density of the states that are possible, which comes first."""
+    highest, relative = _relative(np.where(log_ahead > -np.inf, log_prob, -np.inf))
+    return highest, log_ahead + relative
+
+
+def _normalised(x: Array) -> tuple[Array, Array]:
+    """Logarithm of the sum of ``exp(x)`` of each row, by which these become probabilities; -inf: impossible."""
+    highest, relative = _relative(x)
+    rest = _logarithm(np.exp(relative).sum(axis=1))
+    return highest + rest, relative - np.where(rest > -np.inf, rest, 0.0)[:, None]
 
 
 def _pairs(x: Array, log_matrix: Array) -> Iterator[tuple[slice, Array]]:
@@ -137,14 +156,14 @@ def _smooth_logarithms(
     """The same in logarithms."""
     N, K = len(sequences.which), len(startprob)
     log_start, log_trans = _logarithm(startprob), _logarithm(transmat)
-    loglik, transitions = np.full(N, -np.inf), np.zeros((K, K))
+    loglik, transitions = np.zeros(N), np.zeros((K, K))
     for t in sequences.times():
         rows = sequences.rows(t)
-        out[rows] = log_prob[rows] + (_log_product(out[rows - 1], log_trans) if t else log_start)
-        ending = sequences.lengths[: len(rows)] == t + 1
-        loglik[: len(rows)][ending] = np.logaddexp.reduce(out[rows[ending]], axis=1)
+        ahead = _log_product(out[rows - 1], log_trans) if t else np.tile(log_start, (len(rows), 1))
+        highest, joint = _see(ahead, log_prob[rows])
+        total, out[rows] = _normalised(joint)
+        loglik[: len(rows)] += highest + total
     possible = loglik > -np.inf
-    finite = np.where(possible, loglik, 0.0)[:, None]
     share = np.where(possible, weight, 0.0)[:, None]
     after: Array = np.empty((0, K))
     for t in reversed(sequences.times()):
@@ -152,12 +171,14 @@ def _smooth_logarithms(
         running = len(after)
         backward = np.zeros((len(rows), K))
         backward[:running] = _log_product(after, log_trans.T)
-        total, weights = finite[: len(rows)], share[: len(rows)]
-        for group, joint in _pairs(out[rows[:running]] - total[:running], log_trans):
-            joint += after[group, :, None]
-            transitions += np.einsum("nji,n->ij", np.exp(joint), weights[:running][group, 0])
-        out[rows] = weights * np.exp(out[rows] + backward - total)
-        after = log_prob[rows] + backward
+        backward[out[rows] == -np.inf] = -np.inf  # a state that cannot be reached is none to be relative to
+        weights = share[: len(rows)]
+        for group, pairs in _pairs(out[rows[:running]], log_trans):
+            pairs += after[group, :, None]
+            _, moves = _normalised(pairs.reshape(len(pairs), K * K))
+            transitions += np.einsum("nji,n->ij", np.exp(moves).reshape(pairs.shape), weights[:running][group, 0])
+        out[rows] = weights * np.exp(_normalised(out[rows] + backward)[1])
+        after = _normalised(_see(backward, log_prob[rows])[1])[1]
     return _Smoothed(possible, loglik, transitions)
 
 
@@ -264,10 +285,10 @@ def filter_chain(log_prob: Array, lengths: Array, startprob: Array, transmat: Ar
     before: Array = np.empty((len(some.which), len(startprob)))
     for t in some.times():
         rows = some.rows(t)
-        log_joint = log_prob[rows] + (_log_product(before[: len(rows)], log_trans) if t else log_start)
-        total = np.logaddexp.reduce(log_joint, axis=1)
-        increments[rows] = total
-        before = log_joint - np.where(total > -np.inf, total, 0.0)[:, None]
+        ahead = _log_product(before[: len(rows)], log_trans) if t else np.tile(log_start, (len(rows), 1))
+        highest, joint = _see(ahead, log_prob[rows])
+        total, before = _normalised(joint)
+        increments[rows] = highest + total
         log_prob[rows] = np.exp(before)
 
 
@@ -286,19 +307,21 @@ def viterbi(
     ``n_threads`` 1 and 2.
     """
     sequences = _sequences(lengths)
-    log_trans, log_prob = _logarithm(transmat), log_prob.copy()
+    log_trans, best = _logarithm(transmat), np.empty_like(log_prob)  # relative to the best of each row
     came_from = np.zeros(log_prob.shape, np.min_scalar_type(len(startprob) - 1))
+    score = np.zeros(len(lengths))
     for t in sequences.times():
         rows = sequences.rows(t)
-        if t == 0:
-            log_prob[rows] += _logarithm(startprob)
-            continue
-        for group, pairs in _pairs(log_prob[rows - 1], log_trans):
+        ahead = np.tile(_logarithm(startprob), (len(rows), 1))
+        for group, pairs in _pairs(best[rows - 1], log_trans) if t else ():
             came_from[rows[group]] = pairs.argmax(axis=2)
-            log_prob[rows[group]] += pairs.max(axis=2)
+            ahead[group] = pairs.max(axis=2)
+        highest, joint = _see(ahead, log_prob[rows])
+        gained, best[rows] = _relative(joint)
+        score[: len(rows)] += highest + gained
     last = sequences.first + sequences.lengths - 1
-    path[last] = log_prob[last].argmax(axis=1)
-    scores[sequences.which] = log_prob[last].max(axis=1)
+    path[last] = best[last].argmax(axis=1)
+    scores[sequences.which] = score + best[last].max(axis=1)
     for t in reversed(sequences.times()[1:]):
         rows = sequences.rows(t)
         path[rows - 1] = came_from[rows, path[rows]]

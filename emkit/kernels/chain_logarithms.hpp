@@ -98,7 +98,7 @@ class Logarithms {
   public:
     Logarithms(const double* startprob, const double* transmat, Size K)
         : K(K), forth({transmat, K, false}), back({transmat, K, true}), stride(forth.stride), start(stride), rows(6 * stride),
-          before(rows + stride), after(rows + 3 * stride), joint(rows + 5 * stride), pairs(forth.size) {
+          before(rows + stride), after(rows + 3 * stride), joint(rows + 5 * stride), pairs(forth.size), now(forth.size) {
         for (Size k = 0; k < K; ++k) start[k] = std::log(startprob[k]);
         std::fill(before, before + stride, IMPOSSIBLE);
         std::fill(after, after + stride, IMPOSSIBLE);
@@ -106,11 +106,11 @@ class Logarithms {
 
     // Log-likelihood; `states` become weighted probabilities, and what was expected is added to `transitions`.
     double smooth(const Sequence& s, double weight, double* transitions) {
+        double loglik = 0.0;
         for (Size t = 0; t < s.T; ++t) {
-            advance(s, t);
+            loglik += advance(s, t);
             std::copy(before, before + K, s.states + t * K);
         }
-        const double loglik = sum_of(before);
         if (loglik == IMPOSSIBLE) {
             std::fill(s.states, s.states + s.T * K, 0.0);
             return loglik;
@@ -119,16 +119,19 @@ class Logarithms {
         for (Size t = s.T - 1; t >= 0; --t) {
             const double* l = s.log_prob + t * K;
             double* state = s.states + t * K;
-            for (Size k = 0; k < K; ++k) before[k] = state[k] - loglik;
+            std::copy(state, state + K, before);
             if (t == s.T - 1) std::fill(joint, joint + K, 0.0);
             else {
                 count_pairs();
                 back.product(after, joint);
             }
-            for (Size k = 0; k < K; ++k) {
-                after[k] = l[k] + joint[k];
-                state[k] = weight * std::exp(state[k] + joint[k] - loglik);
-            }
+            for (Size k = 0; k < K; ++k)  // a state that cannot be reached is none to be relative to
+                if (state[k] == IMPOSSIBLE) joint[k] = IMPOSSIBLE;
+            for (Size k = 0; k < K; ++k) state[k] += joint[k];
+            normalise(state);
+            for (Size k = 0; k < K; ++k) state[k] = weight * std::exp(state[k]);
+            see(l, after);
+            normalise(after);
         }
         forth.for_each([&](Size i, Size j, Size place) { transitions[i * K + j] += weight * pairs[place]; });
         return loglik;
@@ -137,36 +140,58 @@ class Logarithms {
     // Log-densities given the rows before; `states` become probabilities given the rows up to each.
     void filter(const Sequence& s, double* increments) {
         for (Size t = 0; t < s.T; ++t) {
-            advance(s, t);
-            const double total = increments[t] = sum_of(before);
-            for (Size k = 0; k < K; ++k) {
-                if (total > IMPOSSIBLE) before[k] -= total;
-                s.states[t * K + k] = std::exp(before[k]);
-            }
+            increments[t] = advance(s, t);
+            for (Size k = 0; k < K; ++k) s.states[t * K + k] = std::exp(before[k]);
         }
     }
 
   private:
-    void advance(const Sequence& s, Size t) {
+    // Log-density of a row given those before; `before` becomes the log-probabilities of its states given these and it.
+    double advance(const Sequence& s, Size t) {
         if (t == 0) std::copy(start + 0, start + K, joint);
         else forth.product(before, joint);
-        for (Size k = 0; k < K; ++k) before[k] = joint[k] + s.log_prob[t * K + k];
+        const double highest = see(s.log_prob + t * K, before);
+        return highest + normalise(before);
     }
 
-    double sum_of(const double* x) const {
+    // x = joint + l, but for the highest log-density of the states in `joint` that are possible, which is returned.
+    double see(const double* l, double* x) const {
+        double highest = LOWEST;
+        for (Size k = 0; k < K; ++k)
+            if (joint[k] > IMPOSSIBLE) highest = std::max(highest, l[k]);
+        for (Size k = 0; k < K; ++k) x[k] = joint[k] + (l[k] - highest);
+        return highest;
+    }
+
+    // Logarithm of the sum of exp(x), by which these become probabilities if they are possible.
+    double normalise(double* x) const {
         const double highest = *std::max_element(x, x + K);
         if (highest == IMPOSSIBLE) return highest;
         double total = 0.0;
-        for (Size k = 0; k < K; ++k) total += std::exp(x[k] - highest);
-        return highest + std::log(total);
+        for (Size k = 0; k < K; ++k) total += std::exp(x[k] -= highest);
+        const double rest = std::log(total);
+        for (Size k = 0; k < K; ++k) x[k] -= rest;
+        return highest + rest;
     }
 
     // Transitions between the rows of `before` and `after`.
     void count_pairs() {
-        for (Size k = 0; k < stride; k += N)
-            forth.candidates<1>(before, k, [&](int, Vec<double> candidate, Bits, Size place) EMKIT_INLINE {
-                store<double>(pairs + place, load(pairs + place) + exp<double>(candidate + load(after + k)));
-            });
+        Vec<double> highest = fill<double>(LOWEST), total{};
+        const auto for_each = [&](auto use) EMKIT_INLINE {
+            for (Size k = 0; k < stride; k += N)
+                forth.candidates<1>(before, k, [&](int, Vec<double> candidate, Bits, Size place) EMKIT_INLINE {
+                    use(candidate + load(after + k), place);
+                });
+        };
+        for_each([&](Vec<double> pair, Size) EMKIT_INLINE { highest = larger<double>(pair, highest); });
+        highest = fill<double>(largest(highest));
+        for_each([&](Vec<double> pair, Size place) EMKIT_INLINE {
+            const Vec<double> relative = exp<double>(pair - highest);
+            store<double>(now + place, relative);
+            total += relative;
+        });
+        const double share = 1.0 / sum<double>(total);
+        for (Size place = 0; place < forth.size; place += N) store<double>(pairs + place, load(pairs + place) + share * load(now + place));
     }
 
     const Size K;
@@ -174,7 +199,7 @@ class Logarithms {
     const Size stride;
     Buffer<double> start, rows;            // the rows with margins for the diagonals
     double *const before, *const after, *const joint;
-    Buffer<double> pairs;
+    Buffer<double> pairs, now;  // expected in all, and between two rows
 };
 
 }  // namespace

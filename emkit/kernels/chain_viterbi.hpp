@@ -1,6 +1,9 @@
 // The most probable path.
 //
 // A long sequence is gone through from both ends: the best path leads through the best pair of states in the middle.
+//
+// Scores are relative to the best one before a block of rows. Where that falls FAR, as an outlier makes it, the digits of
+// the rows before would be lost: such a block is done again, each row relative to the highest density within reach.
 
 #pragma once
 
@@ -11,14 +14,16 @@ namespace emkit {
 namespace {
 
 constexpr Size LONG = 1024;  // rows of a sequence worth going through from both ends
+constexpr double FAR = 1e6;  // nats by which a score may fall within a block: its last digits are worth 1e-10
 
 // Scores of the best paths from one end of a sequence, and for every state the one before it on that path.
 template <class Index> class Advance {
   public:
     // `first` are the probabilities before anything is seen: startprob from the left, ones from the right.
     Advance(const Transitions& A, const double* first, Law& law)
-        : stride(LogTransitions(A).stride), K(A.K), left(!A.transposed), law(law), M(A), log_first(K), most(stride), least(stride),
-          states(stride * STRIDE), l(ROWS * stride), memory(4 * stride), x(memory + stride) {
+        : stride(LogTransitions(A).stride), K(A.K), left(!A.transposed), law(law), M(A), log_first(stride), most(stride), least(stride),
+          states(stride * STRIDE), l(ROWS * stride), zeros(stride), entry(stride), memory(4 * stride), x(memory + stride) {
+        std::fill(log_first + 0, log_first + stride, IMPOSSIBLE);
         for (Size k = 0; k < K; ++k) log_first[k] = std::log(first[k]);
         std::fill(most + 0, most + stride, IMPOSSIBLE);
         std::fill(least + 0, least + stride, IMPOSSIBLE);
@@ -37,6 +42,7 @@ template <class Index> class Advance {
     // `sources` are those of the first row in the order of time.
     void run(Size begin, Size T, Index* sources) {
         const Size step = left ? stride : -stride;
+        shift = 0.0;
         for (Size seen = 0; seen < T; seen += ROWS) {
             const int count = int(std::min<Size>(ROWS, T - seen));
             const Size row = left ? seen : T - seen - count;
@@ -45,19 +51,28 @@ template <class Index> class Advance {
             const Size first = left ? 0 : (count - 1) * stride, starts = seen == 0;
             const double* density = l + first;
             Index* source = sources + row * stride + first;
-            if (starts) {
-                std::fill(x, x + stride, IMPOSSIBLE);
-                for (Size k = 0; k < K; ++k) x[k] = log_first[k] + density[k];
-            }
+            if (starts) std::copy(log_first + 0, log_first + stride, x);
+            std::copy(x, x + stride, entry + 0);
+            if (starts)
+                for (Size k = 0; k < K; ++k) x[k] += density[k];
             density += starts * step, source += starts * step;
             if (K <= std::min(4, N))
                 with_size(int(K), [&](auto size) EMKIT_INLINE { advance_few<decltype(size)::value>(density, source, step, count - int(starts)); });
             else
                 for (Size r = starts; r < count; ++r, density += step, source += step) advance(density, source);
+            const double best = highest();
+            if (best > IMPOSSIBLE && best < -FAR) {
+                std::copy(entry + 0, entry + stride, x);
+                advance_far(l + first, sources + row * stride + first, step, count, starts);
+            } else {
+                recentre();
+            }
         }
     }
 
     double score(Size k) const { return x[k]; }
+
+    double shift;  // what the scores lack
 
   private:
     // The row after x, all states in one vector.
@@ -82,6 +97,29 @@ template <class Index> class Advance {
             best = larger<double>(candidate, best);
             choose<I + 1, FEW>(now, row, density, best, from);
         }
+    }
+
+    // The same for all rows of a block, the first of them the first of all if it `starts`; slower.
+    void advance_far(const double* l, Index* source, Size step, int count, bool starts) {
+        for (int r = 0; r < count; ++r, l += step, source += step) {
+            if (r > 0 || !starts) advance(zeros, source);
+            double within_reach = LOWEST;
+            for (Size k = 0; k < K; ++k)
+                if (x[k] > IMPOSSIBLE) within_reach = std::max(within_reach, l[k]);
+            for (Size k = 0; k < K; ++k) x[k] += l[k] - within_reach;
+            shift += within_reach;
+            recentre();
+        }
+    }
+
+    double highest() const { return *std::max_element(x, x + K); }
+
+    // The best score becomes 0 if it is possible.
+    void recentre() {
+        const double best = highest();
+        if (best == IMPOSSIBLE) return;
+        for (Size k = 0; k < K; ++k) x[k] -= best;
+        shift += best;
     }
 
     void advance(const double* l, Index* source) {
@@ -150,7 +188,7 @@ template <class Index> class Advance {
     const bool left;
     Law& law;
     const LogTransitions M;
-    Buffer<double> log_first, most, least, states, l, memory;  // the last: two rows, with margins for the diagonals
+    Buffer<double> log_first, most, least, states, l, zeros, entry, memory;  // the last: two rows, with margins for the diagonals
     double* x;
 };
 
@@ -161,23 +199,30 @@ template <class Index> void decode(const Chain& chain, Law& one, Law& two, Size*
     const Size stride = left.stride;
     const std::unique_ptr<Index[]> sources(new Index[chain.longest() * stride]);
     chain.for_each([&](Size s, Size begin, Size T) {
-        const Size middle = T > LONG ? T / 2 : T;
-        Index* const after = sources.get() + middle * stride;
-        const bool at_once = n_threads > 1 && middle < T && worth_a_thread(T, K);
-        both(at_once, [&] { left.run(begin, middle, sources.get()); }, [&] { right.run(begin + middle, T - middle, after); });
-        Size last = 0, next = 0;
+        Size middle = T, last = 0, next = 0;
         double best = IMPOSSIBLE;
-        for (Size i = 0; i < K; ++i) {
-            if (middle == T) {
-                if (left.score(i) > best) best = left.score(last = i);
-                continue;
+        bool at_once = false;
+        const auto advance_to = [&](Size row) {
+            middle = row;
+            at_once = n_threads > 1 && middle < T && worth_a_thread(T, K);
+            Index* const after = sources.get() + middle * stride;
+            both(at_once, [&] { left.run(begin, middle, sources.get()); }, [&] { right.run(begin + middle, T - middle, after); });
+            best = IMPOSSIBLE;
+            for (Size i = 0; i < K; ++i) {
+                if (middle == T) {
+                    if (left.score(i) > best) best = left.score(last = i);
+                    continue;
+                }
+                for (Size j = 0; j < K; ++j) {
+                    const double score = left.score(i) + std::log(chain.transmat[i * K + j]) + right.score(j);
+                    if (score > best) best = score, last = i, next = j;
+                }
             }
-            for (Size j = 0; j < K; ++j) {
-                const double score = left.score(i) + std::log(chain.transmat[i * K + j]) + right.score(j);
-                if (score > best) best = score, last = i, next = j;
-            }
-        }
-        scores[s] = best;
+        };
+        advance_to(T > LONG ? T / 2 : T);
+        // From the right, an outlier favoured states that cannot be reached from the left.
+        if (middle < T && best < -FAR) advance_to(T);
+        scores[s] = best + left.shift + (middle < T ? right.shift : 0.0);
         both(at_once,
              [&, state = last]() mutable {
                  for (Size t = middle - 1; t > 0; --t) {
