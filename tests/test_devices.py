@@ -178,6 +178,22 @@ def test_passes_equal_those_of_the_reference(library, masked, lengths, spread):
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("lengths", [[50] * 20, [1000]], ids=["many", "one"])
+def test_a_row_as_improbable_in_every_state_tells_no_path(library, lengths):
+    rng = np.random.default_rng(6)
+    lengths, chain = np.array(lengths), chain_arguments(rng, 4, False)
+    plain = rng.normal(size=(1000, 4))
+    plain[120] = 0.0
+    fallen = plain.copy()
+    fallen[120] = -1e18
+    found, true_path, scores = rows(library, np.zeros(1000), "int64"), np.empty(1000, np.int64), np.empty(len(lengths))
+    reference.viterbi(plain, lengths, *chain, true_path, scores)
+    devices.viterbi(rows(library, fallen), lengths, *chain, found, scores)
+    np.testing.assert_array_equal(bring(found), true_path)
+    assert scores.min() == pytest.approx(-1e18)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
 def test_an_impossible_sequence_is_told_from_the_others(library):
     log_prob = np.zeros((100, 2))
     log_prob[70, :] = -np.inf

@@ -34,6 +34,8 @@ Elsewhere = Any
 _TINY = 1e-250
 # Sequences are cut if they are longer than this and a step of all of them takes fewer operations than this.
 _SHORT, _BUSY = 64, 2**18
+# The last digits of a score as far below 0 as this are worth 1e-10 nats.
+_FAR = 1e6
 # How far what enters a piece may be from what leaves the one before it, relative to either.
 _AGREE = 1e-7
 
@@ -303,7 +305,10 @@ def viterbi(
     scores: Array,
     n_threads: int = 1,
 ) -> None:
-    """Fill ``path`` (n,) and ``scores`` (N,): see `chain.viterbi`. The processor does few long sequences."""
+    """Fill ``path`` (n,) and ``scores`` (N,): see `chain.viterbi`.
+
+    The processor does few long sequences, and those of which an outlier would take the digits.
+    """
     xp, pieces = namespace(log_prob), _pieces(lengths, len(startprob))
     if not pieces.is_last.all():
         states = np.empty(int(lengths.sum()), np.int64)
@@ -324,6 +329,13 @@ def viterbi(
     path[...] = _unpacked(_traced(came_from, xp.argmax(best, axis=1), pieces), pieces)
     last = np.cumsum(lengths) - 1
     scores[:] = bring(pick(_unpacked(xp.max(best, axis=1), pieces), last))
+    hard = (scores < -_FAR) & (scores > -np.inf)
+    if hard.any():
+        states, told = np.empty(int(lengths[hard].sum()), np.int64), np.empty(int(hard.sum()))
+        rows = bring(pick(log_prob, _rows(hard, lengths)))
+        _processor().viterbi(rows, lengths[hard], startprob, transmat, states, told, n_threads)
+        _replace(path, hard, lengths, states)
+        scores[hard] = told
 
 
 def _best(before: Elsewhere, log_trans: Elsewhere) -> tuple[Elsewhere, Elsewhere]:
