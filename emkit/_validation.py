@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
+from importlib import import_module
 from numbers import Integral, Real
 from typing import Any, Protocol
 
@@ -142,6 +143,8 @@ _DROP = "impute or drop it first"
 def check_rows(estimator: Any, X: Any, *, reset: bool, remedy: str = _DROP) -> Any:
     """Two-dimensional float32 or float64 rows without missing or infinite cells; what is so already is not copied."""
     _refuse_kinds(X)
+    if _is_arrow(X):
+        X = _arrow_floats(X)
     xp, is_standard = get_namespace(X)
     X = validate_data(estimator, X, reset=reset, dtype=[xp.float64, xp.float32], ensure_all_finite=False)
     if is_standard and is_elsewhere(X):
@@ -183,8 +186,71 @@ def check_holes(estimator: Any, X: Any, missing_values: Any, *, reset: bool) -> 
     return np.asarray(X)
 
 
+def check_symbols(estimator: Any, X: Any, *, reset: bool) -> Array:
+    """Two-dimensional cells of any kind; None where one is masked, what they stand for where they are encoded."""
+    if np.ma.is_masked(X):
+        X = np.where(np.ma.getmaskarray(X), None, X.data)
+    if _is_arrow(X):
+        X = _arrow_table(X, _decoded)
+    return np.asarray(validate_data(estimator, X, reset=reset, dtype=None, ensure_all_finite=False))
+
+
+# Arrow tables ---------------------------------------------------------------------------------------------------------
+
+
+def _is_arrow(X: Any) -> bool:
+    """Whether this is a table or a batch of records."""
+    return type(X).__module__.partition(".")[0] == "pyarrow" and hasattr(X, "itercolumns")
+
+
+def _arrow_table(X: Any, change: Callable[[Any], Any]) -> Any:
+    """Table of the same names, its columns changed one by one."""
+    return sys.modules["pyarrow"].Table.from_arrays([change(column) for column in X.itercolumns()], X.schema.names)
+
+
+def _arrow_type(dtype: Any) -> Any:
+    """Type of the cells, of encoded ones too."""
+    return dtype.value_type if sys.modules["pyarrow"].types.is_dictionary(dtype) else dtype
+
+
+def _decoded(column: Any) -> Any:
+    """Give the cells for which the numbers of a dictionary stand."""
+    dtype = _arrow_type(column.type)
+    return column if dtype is column.type else column.cast(dtype)
+
+
+def _first_text(column: Any) -> tuple[int, Any]:
+    """Row and cell of the first that is not null, of a column of text."""
+    types, dtype = sys.modules["pyarrow"].types, _arrow_type(column.type)
+    if types.is_primitive(dtype):
+        return 0, None
+    return next(((row, cell.as_py()) for row, cell in enumerate(column) if cell.is_valid), (0, None))
+
+
+def _arrow_floats(X: Any) -> Any:
+    """Table of floats, NaN where a cell is null; a column that is not of numbers is refused by its name."""
+    pa, compute = sys.modules["pyarrow"], import_module("pyarrow.compute")
+    for name, dtype in zip(X.schema.names, X.schema.types, strict=True):
+        t = _arrow_type(dtype)
+        if not any(kind(t) for kind in (pa.types.is_primitive, pa.types.is_decimal, pa.types.is_null)):
+            raise ValueError(_not_a_number(repr(name), t))
+
+    def floats(column: Any) -> Any:
+        column = _decoded(column)
+        if column.type not in (pa.float32(), pa.float64()):
+            column = column.cast(pa.float64(), safe=False)
+        return compute.fill_null(column, np.nan) if column.null_count else column
+
+    return _arrow_table(X, floats)
+
+
+# Cells ----------------------------------------------------------------------------------------------------------------
+
+
 def _numbers(X: Any) -> Any:
     """Replace None, pandas.NA, NaT and nulls by NaN, in whatever holds them; frames keep their names."""
+    if _is_arrow(X):
+        return _arrow_floats(X)
     pandas, polars = sys.modules.get("pandas"), sys.modules.get("polars")
     if polars is not None and isinstance(X, polars.DataFrame):
         for name, dtype in X.schema.items():
@@ -250,8 +316,7 @@ def _refuse_kinds(X: Any) -> None:
             "first, or drop the rows"
         )
     for name, dtype, row, cell in _columns(X):
-        temporal = getattr(dtype, "is_temporal", None)  # polars
-        is_date = temporal() if temporal else getattr(dtype, "kind", "") in "mM"
+        is_date = _is_temporal(dtype)
         if is_date or isinstance(cell, np.datetime64 | np.timedelta64 | date):
             kind = type(cell).__name__ if not is_date else dtype
             raise ValueError(
@@ -262,8 +327,20 @@ def _refuse_kinds(X: Any) -> None:
             raise ValueError(f"{_not_a_number(name, 'text')}; row {row} holds {cell!r}")
 
 
+def _is_temporal(dtype: Any) -> bool:
+    """Whether cells of this type are times or differences of times."""
+    if type(dtype).__module__.partition(".")[0] == "pyarrow":
+        return bool(sys.modules["pyarrow"].types.is_temporal(dtype))
+    polars = getattr(dtype, "is_temporal", None)
+    return bool(polars()) if polars else getattr(dtype, "kind", "O") in "mM"
+
+
 def _columns(X: Any) -> Iterable[tuple[str, Any, int, Any]]:
     """Name and type of the columns of X and, where Python objects may hide something, a cell: the first text if any."""
+    if _is_arrow(X):
+        first = [_first_text(column) for column in X.itercolumns()]
+        types = map(_arrow_type, X.schema.types)
+        return [(repr(c), t, *cell) for c, t, cell in zip(X.schema.names, types, first, strict=True)]
     if hasattr(X, "dtypes") and hasattr(X, "columns") and len(X):
         first = X.row(0) if hasattr(X, "row") else X.iloc[0].tolist()
         return [(repr(c), t, 0, cell) for c, t, cell in zip(X.columns, X.dtypes, first, strict=True)]

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClusterMixin, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils._array_api import get_namespace
-from sklearn.utils.validation import validate_data
 
 from ._arrays import argmax, bring, is_elsewhere
 from ._blocks import fold, join_sums
@@ -29,6 +28,7 @@ from ._validation import (
     Rules,
     check_holes,
     check_rows,
+    check_symbols,
 )
 from .chain import Chain, Given, MarkovChain
 from .emissions import LAWS, SHAPES, Categorical, Emission
@@ -312,7 +312,7 @@ class EMHiddenMarkov(
         elif law.numeric:
             rows = check_holes(self, X, np.nan, reset=reset)
         else:
-            rows = validate_data(self, X, reset=reset, dtype=None, ensure_all_finite=False)
+            rows = check_symbols(self, X, reset=reset)
         if learns:
             law = self.emission_ = law.learn(rows)
         return rows if is_elsewhere(rows) else np.ascontiguousarray(law.read(rows))

@@ -4,6 +4,7 @@ import pickle
 import subprocess
 import sys
 import warnings
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -276,6 +277,53 @@ def test_a_reader_of_batches_is_read_once():
     with pytest.raises(ValueError, match="function that opens a new one"):
         EMGaussianMixture(2).fit(reader())
     assert list(EMGaussianMixture(2, random_state=0).fit(reader).feature_names_in_) == ["a", "b"]
+
+
+ARROW_REFUSED = [
+    ([datetime(2020, 1, 1), None], "timestamp.*a date is not a measurement"),
+    ([date(2020, 1, 1)] * 2, "date32.*a date is not a measurement"),
+    ([timedelta(1), None], "duration.*a date is not a measurement"),
+    (["1", "2"], "text, not numbers.*row 0 holds '1'"),
+    ([None, b"1"], "text, not numbers.*row 1 holds b'1'"),
+    ([[1.0], [2.0]], "list.*not numbers"),
+]
+
+
+@pytest.mark.parametrize(("cells", "message"), ARROW_REFUSED)
+@pytest.mark.parametrize("is_encoded", [False, True])
+@pytest.mark.parametrize("kind", ["table", "batch", "parquet"])
+def test_arrow_columns_without_numbers_are_refused_by_name(cells, message, is_encoded, kind, tmp_path):
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    column = pa.array(cells * 20)
+    lost = pa.types.is_duration(column.type) and kind == "parquet"  # the file says they are integers
+    if is_encoded and not pa.types.is_list(column.type) and not lost:
+        column = column.dictionary_encode()
+    X = pa.table({"a": np.arange(40.0), "b": column})
+    if kind == "batch":
+        X = X.to_batches()[0]
+    if kind == "parquet":
+        parquet.write_table(X, tmp_path / "rows.parquet")
+        X = tmp_path / "rows.parquet"
+    for estimator in (EMGaussianMixture(1), EMImputer(), EMHiddenMarkov(1)):
+        with pytest.raises(ValueError, match=f"column 'b' of X holds {message}"):
+            estimator.fit(X)
+    with pytest.raises(ValueError, match="column 'b' of X holds"):
+        EMImputer().fit([[1.0, 2.0], [2.0, 1.0], [3.0, 3.0]]).transform(pa.table({"a": [1.0] * 40, "b": column}))
+
+
+def test_arrow_nulls_are_missing_cells():
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    assert parquet
+    X = pa.table({"a": [1.0, None, 3.0], "b": [True, None, False], "c": [3, 1, None]})
+    encoded = pa.table({name: X[name].dictionary_encode() for name in X.column_names})
+    expected = np.array([[1.0, 1.0, 3.0], [np.nan, np.nan, 1.0], [3.0, 0.0, np.nan]])
+    for table in (X, encoded, *encoded.to_batches()):
+        mean = EMImputer(prior="ridge").fit(expected).mean_
+        np.testing.assert_array_equal(EMImputer(prior="ridge").fit(table).mean_, mean)
+    for cells in (["x", None, "y"], [1, None, 2]):
+        for column in (pa.array(cells), pa.array(cells).dictionary_encode()):
+            chain = EMHiddenMarkov(1, emission="categorical").fit(pa.table({"a": column}))
+            np.testing.assert_allclose(chain.emissionprob_, [[0.5, 0.5]])
 
 
 @pytest.mark.skipif(not STATUS.exists() or "VmHWM" not in STATUS.read_text(), reason="no record of peak memory here")
