@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial, wraps
+from importlib import import_module
 from itertools import pairwise
 from typing import Any
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from ._arrays import bring, is_elsewhere, namespace, pick
-from ._sources import Source, each, is_open, is_source, opened
+from ._sources import Source, each, is_arrow, is_open, is_source, named, opened
 
 Array = NDArray[Any]
 
@@ -205,14 +206,51 @@ def _from_list(tables: Any) -> Sequences:
     odd = next((i for i, width in enumerate(widths) if width != widths[0]), None)
     if odd is not None:
         raise ValueError(f"sequence {odd} of X has {widths[odd]} columns, but sequence 0 has {widths[0]}")
-    names = np.arange(len(tables))
-    if all(hasattr(table, "iloc") for table in tables):
-        import pandas as pd
+    return Sequences(_stacked(tables), lengths, np.arange(len(tables)), is_list=True)
 
-        return Sequences(pd.concat(list(tables), ignore_index=True), lengths, names, is_list=True)
+
+def _stacked(tables: Any) -> Any:
+    """All rows in one table; columns that have names go by them, and masked cells stay masked."""
+    names = [_column_names(table) for table in tables]
+    if any(own is not None for own in names):
+        return _stacked_frames(tables, names)
     if all(is_elsewhere(table) for table in tables):
-        return Sequences(namespace(*tables).concat(list(tables)), lengths, names, is_list=True)
-    return Sequences(np.concatenate([bring(table) for table in tables]), lengths, names, is_list=True)
+        return namespace(*tables).concat(list(tables))
+    if any(np.ma.isMaskedArray(table) for table in tables):
+        parts = [table if np.ma.isMaskedArray(table) else bring(table) for table in tables]
+        return np.ma.concatenate(parts)  # type: ignore[no-untyped-call]
+    return np.concatenate([bring(table) for table in tables])
+
+
+def _column_names(table: Any) -> list[Any] | None:
+    """Names of the columns of a frame; None for what has none."""
+    if is_arrow(table):
+        return list(table.schema.names)
+    return list(table.columns) if hasattr(table, "columns") else None
+
+
+def _stacked_frames(tables: Any, names: list[Any]) -> Any:
+    """Rows of frames of one library, whose columns may come in another order but not under other names."""
+    libraries = [type(table).__module__.partition(".")[0] for table in tables]
+    for i, own in enumerate(names):
+        if libraries[i] != libraries[0]:
+            raise ValueError(
+                f"sequence {i} of X is a {libraries[i]} {type(tables[i]).__name__}, but sequence 0 a {libraries[0]} "
+                f"{type(tables[0]).__name__}: give all as frames of one library, or all as arrays"
+            )
+        if own != names[0] and not (set(own) == set(names[0]) and len(set(own)) == len(own)):
+            raise ValueError(
+                f"sequence {i} of X has the columns {own}, but sequence 0 has {names[0]}: give all the same names"
+            )
+    choose = "select" if libraries[0] in ("pyarrow", "polars") else "__getitem__"
+    pairs = zip(tables, names, strict=True)
+    ordered = [table if own == names[0] else getattr(table, choose)(names[0]) for table, own in pairs]
+    if libraries[0] == "pyarrow":
+        pa = import_module("pyarrow")
+        return pa.concat_tables([named(table) for table in ordered], promote_options="permissive")
+    if libraries[0] == "polars":
+        return import_module("polars").concat(ordered, how="vertical_relaxed")
+    return import_module("pandas").concat(ordered, ignore_index=True)
 
 
 def _from_lengths(X: Any, lengths: Any, n: int | None) -> Sequences:
@@ -251,5 +289,10 @@ def _from_groups(X: Any, groups: Any) -> Sequences:
     # Some sequences are in pieces: bring their rows together, sequences in the order of their first rows.
     rank = np.argsort(np.argsort(first))[number]
     order = np.argsort(np.repeat(rank, runs), kind="stable")
-    together = X.iloc[order] if hasattr(X, "iloc") else pick(X if hasattr(X, "shape") else np.asarray(X), order)
+    if is_arrow(X):
+        together = X.take(order)
+    elif hasattr(X, "iloc"):
+        together = X.iloc[order]
+    else:
+        together = pick(X if hasattr(X, "shape") else np.asarray(X), order)
     return Sequences(together, np.bincount(rank, runs).astype(np.int64), names[np.argsort(first)], order)

@@ -118,6 +118,11 @@ def is_dask(X: Any) -> bool:
     return _family(X) in ("dask", "dask_expr")
 
 
+def is_arrow(X: Any) -> bool:
+    """Whether this is an Arrow table or a batch of records."""
+    return _family(X) == "pyarrow" and hasattr(X, "itercolumns")
+
+
 def _family(X: Any) -> str:
     """Package that the type of X comes from."""
     return type(X).__module__.partition(".")[0]
@@ -205,7 +210,7 @@ def each(function: Callable[[Any], Any], X: Any) -> Each:
     """What a function says of every block that is not empty."""
     opener = _opener(X)
     assert opener is not None
-    return Each(lambda: (function(_named(block)) for block in opener() if _num_samples(block)))
+    return Each(lambda: (function(named(block)) for block in opener() if _num_samples(block)))
 
 
 def gathered(told: Any) -> Array:
@@ -213,7 +218,7 @@ def gathered(told: Any) -> Array:
     return np.concatenate(list(told)) if isinstance(told, Each) else bring(told)
 
 
-def _named(block: Any) -> Any:
+def named(block: Any) -> Any:
     """Give a table, of which scikit-learn knows the names of columns, for a batch of records."""
     return import_module("pyarrow").Table.from_batches([block]) if type(block).__name__ == "RecordBatch" else block
 
@@ -295,7 +300,7 @@ class Stream(Source):
         for number, block in enumerate(self._open()):
             if not _num_samples(block):
                 continue
-            rows = in_block(number, self._check, _named(block), True)
+            rows = in_block(number, self._check, named(block), True)
             yield rows if self._columns is None else rows[:, self._columns]
 
     def between(self, cuts: Iterable[slice]) -> Iterator[Array]:

@@ -20,7 +20,7 @@ from sklearn.utils.validation import check_array, validate_data
 from . import kernels
 from ._arrays import bring, is_elsewhere, namespace
 from ._blocks import release
-from ._sources import is_source
+from ._sources import is_arrow, is_source
 from .exceptions import DataWarning, InvalidParameterError
 
 Array = NDArray[Any]
@@ -143,7 +143,7 @@ _DROP = "impute or drop it first"
 def check_rows(estimator: Any, X: Any, *, reset: bool, remedy: str = _DROP) -> Any:
     """Two-dimensional float32 or float64 rows without missing or infinite cells; what is so already is not copied."""
     _refuse_kinds(X)
-    if _is_arrow(X):
+    if is_arrow(X):
         X = _arrow_floats(X)
     xp, is_standard = get_namespace(X)
     X = validate_data(estimator, X, reset=reset, dtype=[xp.float64, xp.float32], ensure_all_finite=False)
@@ -190,17 +190,12 @@ def check_symbols(estimator: Any, X: Any, *, reset: bool) -> Array:
     """Two-dimensional cells of any kind; None where one is masked, what they stand for where they are encoded."""
     if np.ma.is_masked(X):
         X = np.where(np.ma.getmaskarray(X), None, X.data)
-    if _is_arrow(X):
+    if is_arrow(X):
         X = _arrow_table(X, _decoded)
     return np.asarray(validate_data(estimator, X, reset=reset, dtype=None, ensure_all_finite=False))
 
 
 # Arrow tables ---------------------------------------------------------------------------------------------------------
-
-
-def _is_arrow(X: Any) -> bool:
-    """Whether this is a table or a batch of records."""
-    return type(X).__module__.partition(".")[0] == "pyarrow" and hasattr(X, "itercolumns")
 
 
 def _arrow_table(X: Any, change: Callable[[Any], Any]) -> Any:
@@ -249,7 +244,7 @@ def _arrow_floats(X: Any) -> Any:
 
 def _numbers(X: Any) -> Any:
     """Replace None, pandas.NA, NaT and nulls by NaN, in whatever holds them; frames keep their names."""
-    if _is_arrow(X):
+    if is_arrow(X):
         return _arrow_floats(X)
     pandas, polars = sys.modules.get("pandas"), sys.modules.get("polars")
     if polars is not None and isinstance(X, polars.DataFrame):
@@ -337,7 +332,7 @@ def _is_temporal(dtype: Any) -> bool:
 
 def _columns(X: Any) -> Iterable[tuple[str, Any, int, Any]]:
     """Name and type of the columns of X and, where Python objects may hide something, a cell: the first text if any."""
-    if _is_arrow(X):
+    if is_arrow(X):
         first = [_first_text(column) for column in X.itercolumns()]
         types = map(_arrow_type, X.schema.types)
         return [(repr(c), t, *cell) for c, t, cell in zip(X.schema.names, types, first, strict=True)]

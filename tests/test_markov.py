@@ -69,6 +69,50 @@ def test_lists_lengths_and_groups_agree():  # E5: hl#249, hl#265, hl#102, hl#381
     np.testing.assert_array_equal(by_groups.labels_, by_groups.predict(X, groups=groups))
 
 
+def as_frame(library, columns):
+    module = pytest.importorskip(library)
+    return module.table(columns) if library == "pyarrow" else module.DataFrame(columns)
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+def test_columns_of_listed_frames_go_by_their_names(library):
+    one = as_frame(library, {"a": [1.0, 2, 3], "b": [10, 20, 27]})
+    other = as_frame(library, {"b": [10.0, 20, 33], "a": [1, 2, 3]})
+    model = EMHiddenMarkov(1).fit([one, other])
+    np.testing.assert_allclose(model.means_, [[2.0, 20.0]])
+    assert list(model.feature_names_in_) == ["a", "b"]
+    other = as_frame(library, {"a": [1.0, 2, 3], "c": [10.0, 20, 30]})
+    with pytest.raises(ValueError, match=r"sequence 1 of X has the columns \['a', 'c'\], but sequence 0 has"):
+        model.fit([one, other])
+    with pytest.raises(ValueError, match=f"sequence 1 of X is a numpy ndarray, but sequence 0 a {library}"):
+        model.fit([one, np.ones((3, 2))])
+
+
+def test_rows_of_a_group_of_an_arrow_table_need_not_be_together():
+    X, _, _ = chain(1, (50, 50))
+    groups = np.tile([0, 1], 50)
+    table = as_frame("pyarrow", {"a": X[:, 0]})
+    same(*(EMHiddenMarkov(random_state=0).fit(rows, groups=groups) for rows in (X, table)))
+
+
+def test_masks_of_listed_arrays_are_kept():
+    X, _, _ = chain(3)
+    masked = np.ma.array(X, mask=X > 5)
+    alone = EMHiddenMarkov(1).fit(masked)
+    whole = int(np.argmin(X))  # a row without a mask
+    for listed in ([masked], [masked[:30], masked[30:]], [masked[:whole], X[whole : whole + 1], masked[whole + 1 :]]):
+        np.testing.assert_allclose(EMHiddenMarkov(1).fit(listed).means_, alone.means_, rtol=1e-10)
+
+
+def test_masked_symbols_are_missing():
+    for symbols in (["x", "z", "y"], [1, 2, 3], [1.0, 2.0, 3.0]):
+        masked = np.ma.array(np.array(symbols * 5)[:, None], mask=[[0], [1], [0]] * 5)
+        for X in (masked, [masked], [masked[:6], masked[6:]]):
+            model = EMHiddenMarkov(1, emission="categorical").fit(X)
+            assert model.categories_.tolist() == [symbols[0], symbols[2]]
+            np.testing.assert_allclose(model.emissionprob_, [[0.5, 0.5]])
+
+
 def test_rows_of_a_group_need_not_be_together():
     X, _, _ = chain(1, (50, 50))
     order = np.argsort(np.tile([0, 1], 50), kind="stable")
