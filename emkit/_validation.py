@@ -146,6 +146,8 @@ def check_rows(estimator: Any, X: Any, *, reset: bool, remedy: str = _DROP) -> A
     if is_arrow(X):
         X = _arrow_floats(X)
     xp, is_standard = get_namespace(X)
+    if is_standard and xp.isdtype(X.dtype, "complex floating"):
+        raise ValueError(f"Complex data not supported: X holds {X.dtype}; give real and imaginary parts as columns")
     X = validate_data(estimator, X, reset=reset, dtype=[xp.float64, xp.float32], ensure_all_finite=False)
     if is_standard and is_elsewhere(X):
         return _check_elsewhere(X, remedy)

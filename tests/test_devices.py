@@ -124,6 +124,17 @@ def test_a_cell_that_is_not_finite_is_named():
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("estimator", [EMGaussianMixture(1), EMHiddenMarkov(1)])
+def test_complex_numbers_are_refused(library, estimator):
+    X = np.random.default_rng(0).normal(size=(50, 2))
+    with config_context(array_api_dispatch=True):
+        estimator.fit(rows(library, X))
+        for method in (estimator.fit, estimator.predict):
+            with pytest.raises(ValueError, match="Complex data not supported"):
+                method(rows(library, X + 1j, "complex128"))
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("estimator", [EMGaussianMixture(random_state=0), EMHiddenMarkov(random_state=0)])
 def test_scikit_learn_checks(library, estimator):
     pytest.importorskip(library)
