@@ -213,9 +213,12 @@ def each(function: Callable[[Any], Any], X: Any) -> Each:
     return Each(lambda: (function(named(block)) for block in opener() if _num_samples(block)))
 
 
-def gathered(told: Any) -> Array:
-    """What was said of all rows, as one array in memory."""
-    return np.concatenate(list(told)) if isinstance(told, Each) else bring(told)
+def gathered(told: Any, look: Callable[[Any], Array] = bring) -> Array:
+    """What was said of all rows, or what ``look`` sees in it, as one array in memory."""
+    parts = [look(part) for part in told] if isinstance(told, Each) else [look(told)]
+    if not sum(map(len, parts)):
+        raise ValueError("X has n_samples=0: nothing can be said of no rows")
+    return np.concatenate(parts)
 
 
 def named(block: Any) -> Any:

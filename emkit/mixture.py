@@ -14,7 +14,7 @@ from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from ._arrays import bring, send
 from ._mixin import EMMixin
-from ._sources import PASS_ROWS, Source, blockwise
+from ._sources import PASS_ROWS, Source, blockwise, gathered
 from ._stream import StreamMixin
 from ._validation import (
     NOTHING,
@@ -440,6 +440,6 @@ class EMGaussianMixture(StreamMixin, ClusterMixin, BaseEstimator):  # type: igno
         >>> round(mixture.icl(X) - mixture.bic(X), 2)
         0.51
         """
-        doubt = -np.log(bring(self.predict_proba(X)).max(axis=1))
+        doubt = -np.log(gathered(self.predict_proba(X), lambda proba: bring(proba).max(axis=1)))
         weight = check_weight(sample_weight, len(doubt))
         return self.bic(X, sample_weight) + 2.0 * float(doubt.sum() if weight is None else weight @ doubt)

@@ -80,6 +80,7 @@ def test_a_mixture(somewhere, kind):
         np.testing.assert_array_equal(lazy.compute(), here)
     assert mixture.predict(as_array(X)).chunks == (as_array(X).chunks[0],)
     assert mixture.score(there) == pytest.approx(mixture.score(X), rel=1e-12)
+    assert mixture.icl(there) == pytest.approx(mixture.icl(X), rel=1e-12)
 
 
 @pytest.mark.filterwarnings("ignore:X does not have valid feature names", "ignore:X has feature names")
@@ -237,6 +238,10 @@ def test_what_is_refused():
             EMGaussianMixture(2).fit(as_array(X))
         with pytest.raises(ValueError, match="no chunk has a row"):
             EMGaussianMixture(2).fit(as_array(X)[:0])
+        mixture = EMGaussianMixture(2, random_state=0).fit(X[:2000])
+        for ask in (mixture.score, mixture.aic, mixture.bic, mixture.icl):
+            with pytest.raises(ValueError, match="n_samples=0"):
+                ask(as_array(X)[:0])
         with pytest.raises(ValueError, match="give Categorical"):
             EMHiddenMarkov(2, emission="categorical").fit(da.from_array(np.zeros((10, 1), int)))
         with pytest.raises(ValueError, match="lengths or groups tell of 6000 rows, but X has 2500"):

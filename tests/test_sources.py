@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from specimens import blobs
 
-from emkit import EMGaussianMixture, EMHiddenMarkov, EMImputer
+from emkit import EMGaussianMixture, EMHiddenMarkov, EMImputer, select
 from emkit.emissions import Categorical, Columns, Gamma, Poisson
 from emkit.exceptions import DataWarning
 
@@ -212,6 +212,17 @@ def test_an_imputed_source_is_a_source():
         mixture = EMGaussianMixture(3, random_state=0).fit(imputer.transform(Blocks(X)))
         whole = EMGaussianMixture(3, random_state=0).fit(imputer.transform(X))
     np.testing.assert_allclose(mixture.means_, whole.means_, rtol=1e-10)
+
+
+def test_criteria_of_a_source_are_those_of_its_rows():
+    X = blobs(np.random.default_rng(13), n=3000, d=2)
+    mixture = EMGaussianMixture(2, random_state=0).fit(X)
+    for ask in (mixture.score, mixture.aic, mixture.bic, mixture.icl):
+        np.testing.assert_allclose(ask(Blocks(X)), ask(X), rtol=1e-12)
+        with pytest.raises(ValueError, match="n_samples=0"):
+            ask(Blocks(X[:0]))
+    found = select(mixture, Blocks(X), {"n_components": [1, 2]}, criterion="icl")
+    assert found.best_params_ == select(mixture, X, {"n_components": [1, 2]}, criterion="icl").best_params_
 
 
 def test_standard_errors_of_a_source():
