@@ -52,6 +52,8 @@ class Interval:
         """Whether the value is a number of the range; a bool is not a number."""
         if isinstance(value, bool | np.bool_) or not isinstance(value, Integral if self.kind is int else Real):
             return False
+        if not _is_float(value):
+            return False
         x = float(value)
         return np.isfinite(x) and (x > self.low if self.open_low else x >= self.low) and x <= self.high
 
@@ -60,6 +62,24 @@ class Interval:
         article = "an int" if self.kind is int else "a float"
         closing = "inf)" if np.isinf(self.high) else f"{self.high}]"
         return f"{article} in the range {'(' if self.open_low or np.isinf(self.low) else '['}{self.low}, {closing}"
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number or infinity; NaN too."""
+
+    def allows(self, value: Any) -> bool:
+        """Whether the value is a number that a float can hold."""
+        return isinstance(value, Real) and _is_float(value)
+
+    def __str__(self) -> str:
+        """Name it."""
+        return "a number"
+
+
+def _is_float(value: Any) -> bool:
+    """Whether a float can hold the number: it can not if an int has too many digits."""
+    return not isinstance(value, int) or abs(value) <= sys.float_info.max
 
 
 @dataclass(frozen=True)
@@ -134,7 +154,17 @@ def check_parameter(owner: str, name: str, value: Any, allowed: tuple[Rule, ...]
         *most, last = [str(rule) for rule in allowed]
         wanted = f"{', '.join(most)} or {last}" if most else last
         hint = f": give an instance, {value.__name__}()" if isinstance(value, type) else ""
-        raise InvalidParameterError(f"The {name!r} parameter of {owner} must be {wanted}. Got {value!r} instead{hint}.")
+        huge = isinstance(value, Real) and not _is_float(value)
+        got = f"an int beyond {sys.float_info.max:.1e}, the largest float," if huge else repr(value)
+        raise InvalidParameterError(f"The {name!r} parameter of {owner} must be {wanted}. Got {got} instead{hint}.")
+
+
+def as_floats(name: str, value: Any) -> Array:
+    """Return a parameter as a new array of float64."""
+    try:
+        return np.array(value, dtype=np.float64, order="C")
+    except (OverflowError, TypeError, ValueError) as error:
+        raise InvalidParameterError(f"{name} must be an array of numbers: {error}") from error
 
 
 _DROP = "impute or drop it first"
@@ -386,6 +416,7 @@ def check_weight(sample_weight: Any, n_rows: int) -> Array | None:
     if sample_weight is None:
         return None
     if isinstance(sample_weight, Real):
+        check_parameter("fit", "sample_weight", sample_weight, (Number(),))
         sample_weight = np.full(n_rows, float(sample_weight))
     weight = check_array(
         bring(sample_weight) if get_namespace(sample_weight)[1] else sample_weight,

@@ -22,7 +22,7 @@ from ._search import Search
 from ._sources import Source, blockwise, is_source, opened
 from ._stream import StreamMixin
 from ._uncertainty import slowest_rate
-from ._validation import FLAG, NOTHING, ArrayLike, Instance, Interval, Options, Rules, check_holes, generator
+from ._validation import FLAG, NOTHING, ArrayLike, Interval, Number, Options, Rules, as_floats, check_holes, generator
 from .exceptions import DataWarning
 from .normal import MissingNormal, Normal, deviations, inverse, unidentified, varying
 
@@ -145,13 +145,13 @@ class EMImputer(IncompleteAnalysis, StreamMixin, TransformerMixin, BaseEstimator
 
     _rules: ClassVar[Rules] = {
         **EMMixin._rules,
-        "missing_values": (NOTHING, Instance((float, int, np.number), "a number")),
+        "missing_values": (NOTHING, Number()),
         "prior": (Options((None, "auto", "ridge")), ArrayLike()),
         "prior_strength": (Interval(float, 0.0),),
         "add_indicator": (FLAG,),
         "keep_empty_features": (FLAG,),
-        "min_value": (Instance((float, int, np.number), "a number"), ArrayLike()),
-        "max_value": (Instance((float, int, np.number), "a number"), ArrayLike()),
+        "min_value": (Number(), ArrayLike()),
+        "max_value": (Number(), ArrayLike()),
         "sample_posterior": (FLAG,),
     }
 
@@ -272,7 +272,7 @@ class EMImputer(IncompleteAnalysis, StreamMixin, TransformerMixin, BaseEstimator
     def _check_matrices(self, p: int) -> None:
         """Parameters that have an entry for each column."""
         if not (self.prior is None or isinstance(self.prior, str)):
-            prior = np.asarray(self.prior, dtype=np.float64)
+            prior = as_floats("prior", self.prior)
             if prior.shape != (p, p):
                 raise ValueError(f"prior has shape {prior.shape}, but X has {p} features: it must be ({p}, {p})")
             if not np.isfinite(prior).all() or not np.allclose(prior, prior.T) or np.linalg.eigvalsh(prior)[0] < 0.0:
@@ -289,7 +289,7 @@ class EMImputer(IncompleteAnalysis, StreamMixin, TransformerMixin, BaseEstimator
         """Lower and upper bound of each of p columns."""
         bounds = []
         for name in ("min_value", "max_value"):
-            value = np.asarray(getattr(self, name), dtype=np.float64)
+            value = as_floats(name, getattr(self, name))
             if value.shape not in ((), (p,)):
                 raise ValueError(
                     f"{name} has shape {value.shape}, but X has {p} features: give one number, or one for each"

@@ -26,6 +26,7 @@ from ._validation import (
     Interval,
     Options,
     Rules,
+    as_floats,
     check_holes,
     check_rows,
     check_symbols,
@@ -33,7 +34,6 @@ from ._validation import (
 from .chain import Chain, Given, MarkovChain
 from .emissions import LAWS, SHAPES, Categorical, Emission
 from .emissions.gaussian import Gaussian
-from .exceptions import InvalidParameterError
 
 Array = NDArray[Any]
 
@@ -256,10 +256,7 @@ class EMHiddenMarkov(
         value = getattr(self, name)
         if value is None:
             return None
-        try:
-            array = np.array(value, dtype=np.float64, order="C")
-        except (TypeError, ValueError) as error:
-            raise InvalidParameterError(f"{name} must be an array of numbers: {error}") from error
+        array = as_floats(name, value)
         if array.shape != shape:
             raise ValueError(f"{name} has shape {array.shape}; with n_states={self.n_states} it must be {shape}")
         return array

@@ -23,13 +23,14 @@ from ._validation import (
     Interval,
     Options,
     Rules,
+    as_floats,
     check_parameter,
     check_weight,
     generator,
 )
 from .emissions.gaussian import Gaussian
 from .emissions.shapes import SHAPES
-from .exceptions import DataWarning, InvalidParameterError
+from .exceptions import DataWarning
 from .finite_mixture import Given, Mixture, Parts, count_labels
 
 Array = NDArray[Any]
@@ -220,10 +221,7 @@ class EMGaussianMixture(StreamMixin, ClusterMixin, BaseEstimator):  # type: igno
         values: list[Array | None] = []
         for name in ("weights_init", "means_init", "precisions_init"):
             value = getattr(self, name)
-            try:
-                values.append(None if value is None else np.array(value, dtype=np.float64, order="C"))
-            except (TypeError, ValueError) as error:
-                raise InvalidParameterError(f"{name} must be an array of numbers: {error}") from error
+            values.append(None if value is None else as_floats(name, value))
         return Given(*values)
 
     def _check_start(self, X: Array, weight: Array | None) -> None:

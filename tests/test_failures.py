@@ -671,6 +671,23 @@ def test_weight_errors(weight, patterns):
             fit(X, sample_weight=weight)
 
 
+HUGE = 10**400  # more than a float can hold
+
+
+@pytest.mark.parametrize("name", ["reg_covar", "tol", "max_iter", "n_init", "n_components", "verbose", "random_state"])
+def test_numbers_beyond_all_floats(name):
+    with pytest.raises(ValueError, match=f"{name}.* an int beyond 1.8e\\+308"):
+        fit(X, **{name: HUGE})
+
+
+def test_arrays_of_numbers_beyond_all_floats():
+    for name, value in (("weights_init", [HUGE, 1]), ("means_init", [[HUGE, 0], [1, 1]])):
+        with pytest.raises(ValueError, match=f"{name} must be an array of numbers"):
+            fit(X, **{name: value})
+    with pytest.raises(ValueError, match="sample_weight"):
+        fit(X, sample_weight=HUGE)
+
+
 def test_other_errors():
     mixture = fit(Xb, 3)
     with pytest.raises(ValueError, match=r"3 features.*2 features"):

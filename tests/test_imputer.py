@@ -122,6 +122,10 @@ def test_what_cannot_be_imputed_is_named(frame, message):
         ({"min_value": 2.0, "max_value": 1.0}, "min_value=2 is not below max_value=1 for column 0"),
         ({"tol": -1}, "tol"),
         ({"acceleration": "warp"}, "acceleration"),
+        ({"min_value": 10**400}, r"'min_value' parameter of EMImputer must be a number.*an int beyond 1.8e\+308"),
+        ({"max_value": [1, 10**400, 3]}, "max_value must be an array of numbers"),
+        ({"missing_values": 10**400}, r"missing_values.*beyond 1.8e\+308"),
+        ({"prior": [[10**400]]}, "prior must be an array of numbers"),
     ],
 )
 def test_wrong_parameters_are_named(parameters, message):
