@@ -55,6 +55,10 @@ _NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 _EXACT = 2**53  # integers up to here are doubles
 _BIT_GENERATORS = ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")
 _SEEDS = "numpy.random."
+# Integers in the state of a bit generator lie below these.
+_BELOW = {"pos": 625, "buffer_pos": 5, "has_uint32": 2, "has_gauss": 2, "uinteger": 2**32} | dict.fromkeys(
+    ("state", "inc"), 2**128
+)
 
 
 class Persistent:
@@ -350,7 +354,8 @@ def _make(name: Any, parts: dict[str, Any], where: str, classes: Classes) -> Any
         if name == _SEEDS + "SeedSequence":
             return np.random.SeedSequence(**parts)
         if name in (_SEEDS + "Generator", _SEEDS + "RandomState"):
-            return _random(name.removeprefix(_SEEDS), **parts)
+            state = _require(parts, f"{where}.fields", dict, ("state",))["state"]
+            return _random(name.removeprefix(_SEEDS), state, f"{where}.state")
         cls = classes.get(name) if isinstance(name, str) else None
         if cls is None:
             raise ValueError(
@@ -380,18 +385,40 @@ def _field_names(cls: type, parts: Mapping[str, Any]) -> list[str]:
     return [str(i) for i in range(len(parts))] if issubclass(cls, tuple) else list(parts)
 
 
-def _random(kind: str, state: Any) -> Any:
+def _random(kind: str, state: Any, where: str) -> Any:
     """Random numbers that go on where they stood."""
-    name = state["bit_generator"]
+    name = _require(state, where, dict).get("bit_generator")
     if name not in _BIT_GENERATORS:
-        raise ValueError(f"bit_generator is {name!r}; it must be one of {', '.join(_BIT_GENERATORS)}")
+        raise ValueError(f"{where}.bit_generator is {name!r}; it must be one of {', '.join(_BIT_GENERATORS)}")
     bits = getattr(np.random, name)(0)
     if kind == "Generator":
+        _check_state(state, bits.state, where)
         bits.state = state
         return np.random.Generator(bits)
     random = np.random.RandomState(bits)
+    _check_state(state, random.get_state(legacy=False), where)
     random.set_state(state)
     return random
+
+
+def _check_state(state: Any, like: Mapping[str, Any], where: str) -> None:
+    """Refuse what a bit generator cannot be in: NumPy takes it as it is, reads outside its memory, or never ends."""
+    _require(state, where, dict, like)
+    for name, part in like.items():
+        value, place = state[name], f"{where}.{name}"
+        if isinstance(part, dict):
+            _check_state(value, part, place)
+        elif isinstance(part, np.ndarray):
+            same = isinstance(value, np.ndarray) and (value.shape, value.dtype) == (part.shape, part.dtype)
+            if not same or (name == "key" and "pos" in like and not value.any()):
+                raise ValueError(f"{place} must be an array of shape {part.shape} and dtype {part.dtype}, not all zero")
+        elif name == "gauss":
+            if not isinstance(value, float | int) or not math.isfinite(value):
+                raise ValueError(f"{place} is {value!r}; it must be a finite number")
+        elif name in _BELOW and not (type(value) is int and 0 <= value < _BELOW[name]):
+            raise ValueError(f"{place} is {value!r}; it must be an integer from 0 to {_BELOW[name] - 1}")
+        elif name == "inc" and value % 2 == 0:
+            raise ValueError(f"{place} is {value}; it must be odd")
 
 
 def _own_classes() -> dict[str, type]:

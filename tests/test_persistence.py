@@ -23,7 +23,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import emkit
-from emkit import EMGaussianMixture, EMHiddenMarkov, EMImputer, datasets
+from emkit import EMGaussianMixture, EMHiddenMarkov, EMImputer, _persistence, datasets
 from emkit.emissions import (
     Bernoulli,
     Categorical,
@@ -431,6 +431,49 @@ def test_what_does_not_belong_together_is_refused_without_a_checksum_too(field, 
     else:
         change(written["fitted"][field])
     with pytest.raises(ValueError, match=r"fitted attributes"):
+        EMGaussianMixture.from_dict(written)
+
+
+STATES = {
+    "MT19937": {"state.pos": [-1, 625, 2**30, None, True], "state.key": [[1] * 623, [0] * 624]},
+    "PCG64": {"state.state": [-1, 2**128], "state.inc": [-1, 2**128, 4], "has_uint32": [2], "uinteger": [-1, 2**32]},
+    "PCG64DXSM": {"state.state": [2**128, 0.5], "state.inc": [0], "has_uint32": ["1"], "uinteger": [2**32]},
+    "Philox": {
+        "buffer_pos": [-(2**30), 5],
+        "buffer": [[1] * 3],
+        "state.counter": [[1] * 5],
+        "state.key": [[1]],
+        "has_uint32": [-1],
+        "uinteger": [2**32],
+    },
+    "SFC64": {"state.state": [[1] * 3, 1], "has_uint32": [2], "uinteger": [-1]},
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "bits", "field", "value"),
+    [
+        (kind, bits, field, value)
+        for kind in ("Generator", "RandomState")
+        for bits, found in STATES.items()
+        for field, values in found.items()
+        for value in values
+    ]
+    + [("RandomState", "MT19937", "has_gauss", 2), ("RandomState", "MT19937", "gauss", np.inf)],
+)
+def test_a_state_that_no_bit_generator_can_have_is_named(kind, bits, field, value):
+    """NumPy takes most of them as they are, and then reads outside its memory or draws without end."""
+    written = EMGaussianMixture(2, random_state=getattr(np.random, kind)(getattr(np.random, bits)(0))).to_dict()
+    del written["checksum"]
+    *way, last = field.split(".")
+    state = written["parameters"]["random_state"]["fields"]["state"]["items"]
+    for step in way:
+        state = state[step]["items"]
+    if isinstance(value, list):
+        state[last] |= {"shape": [len(value)], "data": value}
+    else:
+        state[last] = _persistence.describe(value, field)
+    with pytest.raises(ValueError, match=rf"parameters\.random_state\.state\.{field}"):
         EMGaussianMixture.from_dict(written)
 
 
