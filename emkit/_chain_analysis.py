@@ -93,7 +93,7 @@ class ChainAnalysis(ChainStates):
         levels = np.atleast_1d(np.asarray(quantiles, dtype=np.float64))
         if not ((levels > 0.0) & (levels < 1.0)).all():
             raise ValueError(f"quantiles must lie between 0 and 1. Got {quantiles!r} instead.")
-        state, params = bring(self.filter_proba(X))[-1], self._recall()
+        state, params = self._filtered(X, "forecast")[-1], self._recall()
         ahead = np.empty((int(horizon), len(state)))
         for step in range(int(horizon)):
             ahead[step] = state = state @ params.transmat

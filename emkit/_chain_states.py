@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from ._arrays import argmax, bring
 from ._mixin import EMMixin
 from ._paths import best_paths, draw_paths
-from ._sequences import Sequences, arrange, sequencewise
+from ._sequences import Sequences, arrange, lone, sequencewise
 from ._validation import SEED, Interval, check_parameter, generator
 from .chain import Chain, Runs
 from .emissions import Emission
@@ -210,7 +210,7 @@ class ChainStates(EMMixin):
         1
         """
         check_parameter("k_best_paths", "n_paths", n_paths, (Interval(int, 1),))
-        log_prob, params = self._one(X)
+        log_prob, params = self._one(X, "k_best_paths")
         return best_paths(log_prob, params.startprob, params.transmat, int(n_paths))
 
     def sample_paths(self, X: Any, n_paths: int = 1, random_state: Any = None) -> Array:
@@ -240,14 +240,20 @@ class ChainStates(EMMixin):
         """
         check_parameter("sample_paths", "n_paths", n_paths, (Interval(int, 1),))
         check_parameter("sample_paths", "random_state", random_state, SEED)
-        filtered = bring(self.filter_proba(X))
+        filtered = self._filtered(X, "sample_paths")
         return draw_paths(filtered, self._recall().transmat, int(n_paths), generator(random_state))
 
-    def _one(self, X: Any) -> tuple[Array, Chain]:
-        """Log-densities of the rows of one sequence."""
+    def _filtered(self, X: Any, method: str) -> Array:
+        """Filtered probabilities of the rows of one sequence, of which a method is asked."""
+        sequence = lone(X, method)
+        self._check_place(sequence.X, method)
+        return bring(self._infer(sequence, "filtered")[0])
+
+    def _one(self, X: Any, method: str) -> tuple[Array, Chain]:
+        """Log-densities of the rows of one sequence, of which a method is asked."""
         check_is_fitted(self)
         params = self._recall()
-        return self._log_prob(self._check_rows(arrange(X, None, None), reset=False).here(), params), params
+        return self._log_prob(self._check_rows(lone(X, method), reset=False).here(), params), params
 
     def _log_prob(self, rows: Sequences, params: Chain) -> Array:
         model = self._fitted_model()

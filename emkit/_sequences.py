@@ -126,6 +126,18 @@ def arrange(X: Any, groups: Any, lengths: Any) -> Sequences:
     return Sequences(X, np.array([n]), np.array([0]))
 
 
+def lone(X: Any, method: str) -> Sequences:
+    """One sequence, from an array or from a list of one; ``method`` asks for it."""
+    told = arrange(X, None, None)
+    if is_source(told.X):
+        raise ValueError(f"{method} is asked of one sequence, but X is read in blocks: give one of them, as an array")
+    if len(told.lengths) != 1:
+        raise ValueError(f"{method} is asked of one sequence, but X has {len(told.lengths)}: ask it of each")
+    if not len(told):
+        raise ValueError(f"X has n_samples=0: {method} needs a sequence of at least one row")
+    return told
+
+
 def _from_source(X: Any, groups: Any, lengths: Any) -> Sequences:
     """Lengths of sequences are empty where only reading will tell them."""
     if lengths is not None:

@@ -156,6 +156,11 @@ def test_a_fit_that_needed_no_climb_can_be_drawn():
     assert len(display.starts_["duplicate"].get_xdata()) == len(display.restarts) - 1
 
 
+def test_a_stream_has_no_climb():
+    with pytest.raises(ValueError, match="only fit climbs from a start"):
+        ConvergenceDisplay.from_estimator(EMGaussianMixture(1).partial_fit(FAITHFUL).partial_fit(FAITHFUL))
+
+
 # Mixture --------------------------------------------------------------------------------------------------------------
 
 
@@ -266,7 +271,21 @@ def test_of_many_rows_some_are_drawn(pair):
     np.testing.assert_array_equal(display.labels, pair.predict(display.X))
 
 
+def test_rows_of_a_mixture_are_drawn_from_arrays(pair, tmp_path):
+    for X in (lambda: [FAITHFUL], [FAITHFUL]):
+        with pytest.raises(ValueError, match="read in blocks: give the rows to draw as an array"):
+            MixtureDisplay.from_estimator(pair, X)
+    np.save(tmp_path / "rows.npy", FAITHFUL)
+    display = draw(MixtureDisplay.from_estimator(pair, tmp_path / "rows.npy"))
+    np.testing.assert_array_equal(display.X, FAITHFUL)
+
+
 # Selection ------------------------------------------------------------------------------------------------------------
+
+
+def test_no_candidates_are_not_drawn():
+    with pytest.raises(ValueError, match="results is empty"):
+        SelectionDisplay([], "bic").plot()
 
 
 def test_lines_are_the_criterion_of_each_shape():

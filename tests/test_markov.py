@@ -400,6 +400,24 @@ def test_a_forecast_tells_what_the_law_can_say(emission):
     assert ("mean" in told) == (emission == "multinomial")
 
 
+def test_what_is_asked_of_one_sequence():
+    X = chain(5, (60,))[0]
+    model = EMHiddenMarkov(2, random_state=0).fit(X)
+    asked = {
+        "forecast": lambda X: model.forecast(X, 2).mean,
+        "k_best_paths": lambda X: model.k_best_paths(X, 2)[1],
+        "sample_paths": lambda X: model.sample_paths(X, 2, random_state=0),
+    }
+    for name, ask in asked.items():
+        np.testing.assert_array_equal(ask([X]), ask(X))
+        with pytest.raises(ValueError, match=f"{name} is asked of one sequence, but X is read in blocks"):
+            ask(lambda: [X])
+        with pytest.raises(ValueError, match=f"{name} is asked of one sequence, but X has 2"):
+            ask([X, X])
+        with pytest.raises(ValueError, match="n_samples=0"):
+            ask(X[:0])
+
+
 def test_words_and_symbols():  # E10: hl#74
     words = np.array([["the"], ["cat"], ["sat"], ["the"], ["dog"], ["ran"]] * 10)
     model = EMHiddenMarkov(3, emission="categorical", random_state=0).fit(words)

@@ -121,6 +121,11 @@ class ConvergenceDisplay:
         -------
         self
 
+        Raises
+        ------
+        ValueError
+            If there was no climb, as after ``partial_fit``.
+
         Examples
         --------
         >>> import numpy as np
@@ -131,6 +136,8 @@ class ConvergenceDisplay:
         array([10. ,  1. ,  0.1,  0. ])
         """
         n = len(self.restarts)
+        if not n:
+            raise ValueError("restarts is empty: only fit climbs from a start, partial_fit takes one step; call fit")
         self.axes_ = panels(
             ax,
             1,

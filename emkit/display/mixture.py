@@ -11,6 +11,7 @@ from scipy.stats import norm
 from sklearn.utils.validation import check_is_fitted
 
 from .._arrays import bring
+from .._sources import is_source, opened
 from .._validation import Interval, check_parameter, generator
 from ._drawing import GREY, colours, column_number, feature_names, panels
 
@@ -125,6 +126,9 @@ class MixtureDisplay:
         """
         check_is_fitted(estimator, ["weights_", "means_", "covariances_"])
         check_parameter("MixtureDisplay", "max_rows", max_rows, (Interval(int, 1),))
+        X = opened(X)
+        if is_source(X):
+            raise ValueError(f"X is a {type(X).__name__}, read in blocks: give the rows to draw as an array")
         labels, rows = bring(estimator.predict(X)), bring(X).astype(np.float64)
         if len(rows) > max_rows:
             chosen = np.sort(generator(random_state).choice(len(rows), max_rows, replace=False))

@@ -121,6 +121,8 @@ class SelectionDisplay:
         >>> int(display.best_.get_xdata()[0]), float(display.best_.get_ydata()[0])
         (2, 0.0)
         """
+        if not self.results:
+            raise ValueError("results is empty: there is nothing to draw")
         x = self._along(x)
         values = np.array([row["criterion"] for row in self.results], dtype=np.float64)
         if not np.isfinite(values).any():
