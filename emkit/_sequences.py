@@ -189,6 +189,8 @@ class _Asked:
 
 def refuse_lengths(y: Any, X: Any) -> None:
     """Refuse lengths of sequences given in the place of y, which is ignored."""
+    if y is None:
+        return
     n_rows = X.shape[0] if len(getattr(X, "shape", ())) == 2 else None
     if n_rows is not None and np.ndim(y) == 1 and len(y) != n_rows:
         raise ValueError(
@@ -290,11 +292,16 @@ def _from_groups(X: Any, groups: Any) -> Sequences:
         raise ValueError(
             f"groups has shape {groups.shape}, but X has {n} rows: give each row its sequence's identifier"
         )
-    nothing = np.flatnonzero(groups != groups)  # NaN
+    is_object = groups.dtype.kind == "O"
+    nothing = np.flatnonzero([g is None or bool(g != g) for g in groups] if is_object else groups != groups)
     if len(nothing):
-        raise ValueError(f"groups[{nothing[0]}] is NaN; every row belongs to a sequence")
+        raise ValueError(f"groups[{nothing[0]}] is {groups[nothing[0]]}; every row belongs to a sequence")
     begins = np.flatnonzero(np.concatenate([[True], groups[1:] != groups[:-1]])[:n])
-    names, first, number = np.unique(groups[begins], return_index=True, return_inverse=True)
+    try:
+        names, first, number = np.unique(groups[begins], return_index=True, return_inverse=True)
+    except TypeError as error:
+        kinds = ", ".join(sorted({type(g).__name__ for g in groups}))
+        raise ValueError(f"groups mixes {kinds}: give all rows identifiers of one kind, such as str") from error
     runs = np.diff(np.append(begins, n))
     if len(names) == len(begins):
         return Sequences(X, runs, groups[begins])

@@ -129,22 +129,45 @@ def _family(X: Any) -> str:
 
 
 def opened(X: Any) -> Any:
-    """Turn a path into what is stored there."""
-    if not isinstance(X, str | os.PathLike):
-        return X
-    path = Path(X)
+    """Turn a path into what is stored there; refuse what has no rows to read."""
+    X = _stored(Path(X)) if isinstance(X, str | os.PathLike) else X
+    family, kind, remedy = _family(X), type(X).__name__, ""
+    if isinstance(X, dict | set | frozenset) and not hasattr(X, "shape"):  # a sparse matrix may be a dict
+        remedy = "give an array or a table, such as pandas.DataFrame"
+    elif family == "polars" and kind == "LazyFrame":
+        remedy = "give X.collect(), or write it with X.sink_parquet(path) and give the path"
+    elif family == "zarr" and not hasattr(X, "shape"):
+        remedy = f"give one of its arrays: {', '.join(sorted(X)) or 'it has none'}"
+    elif is_dask(X) and not hasattr(type(X), "ndim"):
+        remedy = "give a dask array or dataframe, X.to_dataframe() or dask.array.from_delayed(X, shape, dtype)"
+    elif family in ("dask", "dask_expr", "zarr") and X.ndim != 2:
+        remedy = f"it has {X.ndim} dimensions: give rows and columns, one column as X.reshape((-1, 1))"
+    if remedy:
+        raise ValueError(f"X is a {family}.{kind}, which has no rows to read; {remedy}".replace("builtins.", ""))
+    return X
+
+
+def _stored(path: Path) -> Any:
+    """What is stored at a path."""
     if not path.exists():
         raise ValueError(f"X is the path {str(path)!r}, but nothing is there")
     if path.suffix == ".npy":
-        return np.load(path, mmap_mode="r")
+        try:
+            return np.load(path, mmap_mode="r")
+        except (EOFError, ValueError) as error:
+            raise ValueError(f"X is the path {str(path)!r}, which holds no array of numbers: {error}") from error
     if path.suffix == ".zarr":
-        return needed("zarr").open_array(path, mode="r")
+        return needed("zarr").open(path, mode="r")
     if path.is_file() and path.suffix not in (".parquet", ".pq", ""):
         raise ValueError(
             f"X is the path {str(path)!r}; paths of .npy, .zarr and .parquet are read. Read other files yourself, with "
             "pandas.read_csv for example, and give the table"
         )
-    return needed("pyarrow.dataset").dataset(path, format="parquet")
+    dataset = needed("pyarrow.dataset")
+    try:
+        return dataset.dataset(path, format="parquet")
+    except ValueError as error:  # ArrowInvalid is one
+        raise ValueError(f"X is the path {str(path)!r}, where not every file is a Parquet file: {error}") from error
 
 
 def needed(module: str) -> Any:
@@ -178,7 +201,7 @@ def _opener(X: Any) -> Callable[[], Iterator[Any]] | None:
     if isinstance(X, list | tuple):
         return (lambda: iter(X)) if X and all(hasattr(x, "shape") and len(x.shape) == 2 for x in X) else None
     if callable(X):
-        return lambda: iter(X())
+        return lambda: _called(X)
     if not hasattr(X, "__iter__") or isinstance(X, bytes | dict | set | frozenset | range):
         return None
     if iter(X) is X:
@@ -187,6 +210,14 @@ def _opener(X: Any) -> Callable[[], Iterator[Any]] | None:
             "object whose iter() begins anew, or the function that makes it, or hand its blocks to partial_fit"
         )
     return lambda: iter(X)
+
+
+def _called(X: Callable[[], Any]) -> Iterator[Any]:
+    """Begin to read what a function gives."""
+    blocks = X()
+    if not hasattr(blocks, "__iter__"):
+        raise ValueError(f"X is a function that gives a {type(blocks).__name__}: it must give the blocks, an iterable")
+    return iter(blocks)
 
 
 def read(X: Any, check: Check) -> Source:
@@ -210,7 +241,20 @@ def each(function: Callable[[Any], Any], X: Any) -> Each:
     """What a function says of every block that is not empty."""
     opener = _opener(X)
     assert opener is not None
-    return Each(lambda: (function(named(block)) for block in opener() if _num_samples(block)))
+    return Each(lambda: (function(named(block)) for _, block in _filled(opener())))
+
+
+def _filled(blocks: Iterator[Any]) -> Iterator[tuple[int, Any]]:
+    """Give the blocks that have rows, and their numbers."""
+    for number, block in enumerate(blocks):
+        try:
+            n_rows = _num_samples(block)
+        except TypeError as error:
+            raise ValueError(
+                f"block {number} of X is a {type(block).__name__}: every block must be an array or a table of rows"
+            ) from error
+        if n_rows:
+            yield number, block
 
 
 def gathered(told: Any, look: Callable[[Any], Array] = bring) -> Array:
@@ -300,9 +344,7 @@ class Stream(Source):
         return _ahead(self._checked()) if self._is_file else self._checked()
 
     def _checked(self) -> Iterator[Array]:
-        for number, block in enumerate(self._open()):
-            if not _num_samples(block):
-                continue
+        for number, block in _filled(self._open()):
             rows = in_block(number, self._check, named(block), True)
             yield rows if self._columns is None else rows[:, self._columns]
 

@@ -6,7 +6,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, time, timedelta
 from importlib import import_module
 from numbers import Integral, Real
 from typing import Any, Protocol
@@ -25,6 +25,8 @@ from .exceptions import DataWarning, InvalidParameterError
 
 Array = NDArray[Any]
 
+# Cells that are times or differences of times; a datetime is a date.
+_TIMES = date | time | timedelta | np.datetime64 | np.timedelta64
 # Rows of one block of the passes over all cells.
 _BLOCK_ROWS = 65_536
 
@@ -309,16 +311,14 @@ def _numbers(X: Any) -> Any:
 
 def _cells(column: Array, name: str) -> Array:
     """Floats from the cells of one column of objects."""
-    nothing: tuple[Any, ...] = (None,)
-    if "pandas" in sys.modules:
-        nothing += (sys.modules["pandas"].NA, sys.modules["pandas"].NaT)
     values = np.empty(len(column))
     for i, cell in enumerate(column):
-        if isinstance(cell, str | bytes | date | np.datetime64 | np.timedelta64) and not any(
-            cell is n for n in nothing
-        ):
+        if isinstance(cell, str | bytes | _TIMES) and not _is_null(cell):
             raise ValueError(f"{_not_a_number(name, type(cell).__name__)}; row {i} holds {cell!r}")
-        values[i] = np.nan if any(cell is n for n in nothing) else float(cell)
+        try:
+            values[i] = np.nan if _is_null(cell) else float(cell)
+        except TypeError as error:
+            raise TypeError(f"{_not_a_number(name, type(cell).__name__)}; row {i}: {error}") from error
     return values
 
 
@@ -344,7 +344,7 @@ def _refuse_kinds(X: Any) -> None:
         )
     for name, dtype, row, cell in _columns(X):
         is_date = _is_temporal(dtype)
-        if is_date or isinstance(cell, np.datetime64 | np.timedelta64 | date):
+        if is_date or isinstance(cell, _TIMES) or type(cell).__name__ == "Period":
             kind = type(cell).__name__ if not is_date else dtype
             raise ValueError(
                 f"column {name} of X holds {kind}; a date is not a measurement: convert it to a number yourself, "
@@ -352,6 +352,8 @@ def _refuse_kinds(X: Any) -> None:
             )
         if isinstance(cell, str | bytes):
             raise ValueError(f"{_not_a_number(name, 'text')}; row {row} holds {cell!r}")
+        if hasattr(X, "columns") and not (hasattr(cell, "__float__") or isinstance(cell, complex) or _is_null(cell)):
+            raise ValueError(f"{_not_a_number(name, type(cell).__name__)}; row {row} holds {cell!r}")
 
 
 def _is_temporal(dtype: Any) -> bool:
@@ -368,17 +370,35 @@ def _columns(X: Any) -> Iterable[tuple[str, Any, int, Any]]:
         first = [_first_text(column) for column in X.itercolumns()]
         types = map(_arrow_type, X.schema.types)
         return [(repr(c), t, *cell) for c, t, cell in zip(X.schema.names, types, first, strict=True)]
-    if hasattr(X, "dtypes") and hasattr(X, "columns") and len(X):
-        first = X.row(0) if hasattr(X, "row") else X.iloc[0].tolist()
-        return [(repr(c), t, 0, cell) for c, t, cell in zip(X.columns, X.dtypes, first, strict=True)]
+    if hasattr(X, "iloc") and hasattr(X, "columns") and len(X):  # pandas
+        cells = [_telling(X.iloc[:, j]) for j in range(X.shape[1])]
+        return [(repr(c), t, *cell) for c, t, cell in zip(X.columns, X.dtypes, cells, strict=True)]
+    if hasattr(X, "row") and hasattr(X, "columns") and len(X):  # polars
+        return [(repr(c), t, 0, cell) for c, t, cell in zip(X.columns, X.dtypes, X.row(0), strict=True)]
     if isinstance(X, list) and _is_rectangular(X):
         X = np.asarray(X)
     if not isinstance(X, np.ndarray) or not X.size:
         return []
     if X.dtype == object and X.ndim == 2:
-        rows = [next((i for i, cell in enumerate(x) if isinstance(cell, str | bytes)), 0) for x in X.T]
-        return [(str(j), X.dtype, i, X[i, j]) for j, i in enumerate(rows)]
+        return [(str(j), X.dtype, *_telling(x)) for j, x in enumerate(X.T)]
     return [("0", X.dtype, 0, X.flat[0] if X.dtype.kind in "US" else None)]
+
+
+def _is_null(cell: Any) -> bool:
+    return cell is None or type(cell).__name__ in ("NAType", "NaTType")
+
+
+def _telling(column: Any) -> tuple[int, Any]:
+    """Row and cell of the first text of a column of objects, or else of the first that is not missing."""
+    if getattr(column.dtype, "kind", "O") in "biufcmM":
+        return 0, None
+    told: tuple[int, Any] = (0, None)
+    for row, cell in enumerate(column):
+        if isinstance(cell, str | bytes):
+            return row, cell
+        if told[1] is None and not _is_null(cell):
+            told = row, cell
+    return told
 
 
 def _is_rectangular(X: list[Any]) -> bool:

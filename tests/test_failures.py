@@ -11,9 +11,11 @@ import threading
 import tracemalloc
 import warnings
 from contextlib import contextmanager
+from datetime import time, timedelta
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import multivariate_normal
@@ -23,7 +25,7 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.model_selection import GridSearchCV
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from emkit import EMGaussianMixture
+from emkit import EMGaussianMixture, EMHiddenMarkov, EMImputer
 from emkit._accelerate import ACCELERATORS
 from emkit.datasets import load_banknote, load_crabs, load_diabetes_reaven_miller, load_faithful
 from emkit.exceptions import DataWarning
@@ -714,6 +716,24 @@ def test_dates_are_not_numbers():  # S8: sk 1.9.1 fits on the ticks
     dates = np.array([["2020-01-01"], ["2020-06-01"], ["2021-01-01"]], "datetime64[D]")
     with pytest.raises((TypeError, ValueError), match="date"):
         fit(dates)
+
+
+NO_NUMBERS = [
+    ([time(12)] * 60, "'a' of X holds time; a date"),
+    ([None] + [timedelta(1)] * 59, "'a' of X holds (timedelta|Timedelta); a date"),
+    (pd.period_range("2020-01-01", periods=60, freq="D"), "'a' of X holds Period; a date"),
+    (pd.interval_range(0, 60), "'a' of X holds Interval, not numbers"),
+    ([[1.0]] * 60, "'a' of X holds list, not numbers"),
+    ([None, "2"] * 30, "'a' of X holds text, not numbers.*row 1 holds '2'"),
+]
+
+
+@pytest.mark.parametrize(("cells", "message"), NO_NUMBERS)
+@pytest.mark.parametrize("estimator", [EMGaussianMixture(1), EMImputer(), EMHiddenMarkov(1)])
+def test_columns_without_numbers(cells, message, estimator):
+    frame = pd.DataFrame({"a": pd.Series(cells, dtype=None if isinstance(cells, pd.Index) else object)})
+    with pytest.raises(ValueError, match=f"column {message}"):
+        estimator.fit(frame)
 
 
 # Law: resources are bounded. ------------------------------------------------------------------------------------------

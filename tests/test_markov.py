@@ -95,6 +95,14 @@ def test_rows_of_a_group_of_an_arrow_table_need_not_be_together():
     same(*(EMHiddenMarkov(random_state=0).fit(rows, groups=groups) for rows in (X, table)))
 
 
+def test_groups_of_several_kinds():
+    X = np.random.default_rng(0).normal(size=(60, 1))
+    with pytest.raises(ValueError, match=r"groups\[1\] is None; every row belongs to a sequence"):
+        EMHiddenMarkov(1).fit(X, groups=["a", None] * 30)
+    with pytest.raises(ValueError, match="groups mixes int, str: give all rows identifiers of one kind"):
+        EMHiddenMarkov(1).fit(X, groups=np.array(["a", 1] * 30, dtype=object))
+
+
 def test_masks_of_listed_arrays_are_kept():
     X, _, _ = chain(3)
     masked = np.ma.array(X, mask=X > 5)

@@ -272,6 +272,58 @@ def test_what_sources_are_refused(tmp_path):
         EMImputer(sample_posterior=True).fit(X).transform(Blocks(X))
 
 
+ESTIMATORS = [EMGaussianMixture(1), EMImputer(), EMHiddenMarkov(1)]
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        (lambda: iter([1.0, 2.0]), "block 0 of X is a float: every block must be"),
+        (lambda: iter([np.ones((5, 2)), None]), "block 1 of X is a NoneType: every block must be"),
+        (lambda: None, "X is a function that gives a NoneType: it must give the blocks"),
+        ({"a": [1.0]}, "X is a dict, which has no rows"),
+        ({1.0, 2.0}, "X is a set, which has no rows"),
+    ],
+)
+def test_what_has_no_rows(estimator, X, message):
+    with pytest.raises(ValueError, match=message):
+        estimator.fit(X)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_what_has_no_rows_in_other_libraries(estimator, tmp_path):
+    pl, zarr = pytest.importorskip("polars"), pytest.importorskip("zarr")
+    dask, bag = pytest.importorskip("dask.array"), pytest.importorskip("dask.bag")
+    delayed = pytest.importorskip("dask").delayed
+    group = zarr.create_group(store=str(tmp_path / "group.zarr"))
+    group.create_array("rows", data=np.ones((5, 2)))
+    remedies = [
+        (pl.LazyFrame({"a": [1.0]}), r"polars.LazyFrame, .*X.collect\(\)"),
+        (zarr.array(np.array(3.0)), "zarr.Array, .*0 dimensions"),
+        (zarr.array(np.ones(5)), "zarr.Array, .*1 dimensions"),
+        (group, "zarr.Group, .*give one of its arrays: rows"),
+        (tmp_path / "group.zarr", "zarr.Group, .*give one of its arrays: rows"),
+        (dask.from_array(np.array(3.0)), "dask.Array, .*0 dimensions"),
+        (bag.from_sequence([1, 2]), r"dask.Bag, .*X.to_dataframe\(\)"),
+        (delayed(np.ones)((5, 2)), "dask.Delayed.*dask.array.from_delayed"),
+    ]
+    for X, message in remedies:
+        with pytest.raises(ValueError, match=f"X is a {message}"):
+            estimator.fit(X)
+
+
+def test_files_that_are_not_what_they_are_called(tmp_path):
+    pytest.importorskip("pyarrow.dataset")
+    (tmp_path / "rows.npy").touch()
+    (tmp_path / "rows.parquet").write_text("rows")
+    with pytest.raises(ValueError, match=r"rows.npy', which holds no array of numbers"):
+        EMGaussianMixture(1).fit(tmp_path / "rows.npy")
+    for path in (tmp_path, tmp_path / "rows.parquet"):
+        with pytest.raises(ValueError, match=f"X is the path {str(path)!r}, where not every file is a Parquet file"):
+            EMGaussianMixture(1).fit(path)
+
+
 def test_what_is_not_installed_is_named(tmp_path, monkeypatch):
     (tmp_path / "rows.parquet").touch()
     for module, path in (("pyarrow.dataset", "rows.parquet"), ("zarr", "rows.zarr")):
