@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from inspect import signature
 from time import perf_counter
 from typing import Any
 
@@ -16,6 +17,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.parallel import Parallel, delayed
 
 from ._executors import count_workers
+from ._mixin import EMMixin
 from ._validation import NOTHING, Interval, check_parameter
 from .exceptions import InvalidParameterError
 
@@ -131,6 +133,11 @@ def select(
     candidates = list(ParameterGrid(param_grid))
     head, final, prefix = _apart(estimator)
     _check(estimator, final, prefix, candidates, criterion)
+    for asked in ("fit", criterion):
+        try:
+            signature(getattr(final, asked)).bind(X, **fit_params)
+        except TypeError as error:
+            raise ValueError(f"select hands fit_params to {asked} of {type(final).__name__}: {error}") from error
     if head is not None and len(head):
         X = head.fit_transform(X)
     n_workers = min(count_workers(n_jobs), len(candidates))
@@ -175,6 +182,13 @@ def _check(estimator: Any, final: Any, prefix: str, candidates: list[dict[str, A
         if criterion == "loo":
             which += "; for the log-density of rows left out use GridSearchCV(estimator, param_grid, cv=LeaveOneOut())"
         raise InvalidParameterError(f"The criterion {which}. Got {criterion!r} instead.")
+    if not isinstance(final, EMMixin):
+        raise InvalidParameterError(
+            f"select compares estimators of emkit, but {type(final).__module__}.{type(final).__name__} is none; for "
+            "others use GridSearchCV(estimator, param_grid)"
+        )
+    if not candidates:
+        raise ValueError("param_grid is empty: give at least one candidate, such as {'n_components': [1, 2, 3]}")
     known = estimator.get_params()
     for name in dict.fromkeys(name for params in candidates for name in params):
         if name not in known:

@@ -9,6 +9,7 @@ import sklearn
 from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import GridSearchCV, GroupKFold, KFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -215,6 +216,18 @@ def test_it_fails_if_all_fail():
 def test_unknown_criteria(estimator, criterion, message):
     with pytest.raises(ValueError, match=message):
         select(estimator, FAITHFUL, {}, criterion=criterion)
+
+
+def test_what_select_is_not_for():
+    with pytest.raises(ValueError, match=r"sklearn\.mixture\..*GaussianMixture is none; for others use GridSearchCV"):
+        select(GaussianMixture(), FAITHFUL, {"n_components": [1]})
+    with pytest.raises(ValueError, match="param_grid is empty: give at least one candidate"):
+        select(SEEDED, FAITHFUL, [])
+    for name in ("weights", "groups"):
+        with pytest.raises(
+            ValueError, match=f"to fit of EMGaussianMixture: .*unexpected .*{name!r}"
+        ):
+            select(SEEDED, FAITHFUL, {"n_components": [1]}, **{name: np.ones(272)})
 
 
 def test_unknown_parameters():
