@@ -362,7 +362,9 @@ class EMImputer(IncompleteAnalysis, StreamMixin, TransformerMixin, BaseEstimator
         unit = deviations(params.cholesky)[varies]
         self.precision_ = np.zeros_like(self.covariance_)
         inside = inverse(params.cholesky[np.ix_(varies, varies)] / unit[:, None])
-        self.precision_[np.ix_(varies, varies)] = inside / unit[:, None] / unit
+        most = np.finfo(np.float64).max  # of tiny units, where columns nearly determine each other
+        with np.errstate(over="ignore"):
+            self.precision_[np.ix_(varies, varies)] = np.clip(inside / unit[:, None] / unit, -most, most)
 
     def _recall(self) -> Normal:
         covariance = np.asarray(self.covariance_)

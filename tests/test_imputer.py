@@ -736,3 +736,11 @@ def test_information_seen_and_computed():
     imputer = EMImputer().fit(X)
     exact = imputer.missing_information(X)
     assert 0.5 * exact < imputer.worst_missing_information_ <= exact + 1e-3
+
+
+def test_tiny_units_leave_a_precision_of_numbers():
+    rng = np.random.default_rng(0)
+    first = rng.normal(size=40)
+    X = 4e-152 * np.column_stack([first, first + 1e-3 * rng.normal(size=40)])
+    X[3, 1] = np.nan
+    assert np.isfinite(EMImputer().fit(X).precision_).all()
