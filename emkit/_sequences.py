@@ -192,9 +192,11 @@ def refuse_lengths(y: Any, X: Any) -> None:
     if y is None:
         return
     n_rows = X.shape[0] if len(getattr(X, "shape", ())) == 2 else None
-    if n_rows is not None and np.ndim(y) == 1 and len(y) != n_rows:
+    n_entries = np.shape(y)[0] if np.ndim(y) == 1 else n_rows
+    if n_rows is not None and n_entries != n_rows:
         raise ValueError(
-            f"y has {len(y)} entries, but X has {n_rows} rows. y is ignored: lengths of sequences are given as lengths="
+            f"y has {n_entries} entries, but X has {n_rows} rows. y is ignored: lengths of sequences are given as "
+            "lengths="
         )
 
 

@@ -345,7 +345,7 @@ class Stream(Source):
 
     def _checked(self) -> Iterator[Array]:
         for number, block in _filled(self._open()):
-            rows = in_block(number, self._check, named(block), True)
+            rows = bring(in_block(number, self._check, named(block), True))
             yield rows if self._columns is None else rows[:, self._columns]
 
     def between(self, cuts: Iterable[slice]) -> Iterator[Array]:

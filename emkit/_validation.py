@@ -208,6 +208,8 @@ def check_holes(estimator: Any, X: Any, missing_values: Any, *, reset: bool) -> 
     if np.ma.isMaskedArray(X):
         X = np.ma.filled(X.astype(np.result_type(X.dtype, np.float32)), np.nan)
     _refuse_kinds(X)
+    if is_elsewhere(X) and get_namespace(X)[1]:
+        X = bring(X)
     X = validate_data(estimator, _numbers(X), reset=reset, dtype=[np.float64, np.float32], ensure_all_finite=False)
     X = _aligned(X)
     if not _is_finite(X) and np.isinf(kernels.range_missing(X)).any() and np.isinf(X).any():
@@ -336,6 +338,11 @@ def _refuse_kinds(X: Any) -> None:
             f"X is a {type(X).__name__}, which fit and methods that answer row by row read in blocks; hand its "
             "blocks to other methods one by one"
         )
+    layout, device = getattr(X, "layout", None), getattr(X, "device", None)
+    if str(layout).startswith("torch.sparse"):
+        raise ValueError(f"X is a tensor of the layout {layout}; sparse input is not supported: give X.to_dense()")
+    if getattr(device, "type", "") == "meta":
+        raise ValueError("X is a tensor on the device 'meta', which holds no numbers: give one on a real device")
     if np.ma.isMaskedArray(X) and np.ma.is_masked(X):
         row, column = (int(i[0]) for i in np.nonzero(np.ma.getmaskarray(np.atleast_2d(X))))
         raise ValueError(

@@ -9,7 +9,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.estimator_checks import check_array_api_input
 from specimens import blobs
 
-from emkit import EMGaussianMixture, EMHiddenMarkov
+from emkit import EMGaussianMixture, EMHiddenMarkov, EMImputer
 from emkit._arrays import bring
 from emkit.exceptions import DataWarning
 from emkit.kernels import devices, reference
@@ -121,6 +121,47 @@ def test_a_cell_that_is_not_finite_is_named():
     X[7, 1] = np.nan
     with config_context(array_api_dispatch=True), pytest.raises(ValueError, match="NaN at row 7, column 1"):
         EMGaussianMixture(2).fit(rows("torch", X))
+
+
+ESTIMATORS = [EMGaussianMixture(1), EMImputer(), EMHiddenMarkov(1)]
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_blocks_of_rows_elsewhere(library, estimator):
+    X = np.random.default_rng(0).normal(size=(60, 2))
+    there = [rows(library, X[:20]), rows(library, X[20:])]
+    mean = "mean_" if isinstance(estimator, EMImputer) else "means_"
+    expected = [getattr(estimator.fit([X[:20], X[20:]]), mean), estimator.score(X[:20]), estimator.score_samples(X)]
+    with config_context(array_api_dispatch=True):
+        np.testing.assert_array_equal(getattr(estimator.fit(lambda: there), mean), expected[0])
+        assert estimator.score(lambda: there[:1]) == pytest.approx(expected[1])
+        if not isinstance(estimator, EMHiddenMarkov):
+            told = estimator.score_samples(lambda: there)
+            np.testing.assert_allclose(np.concatenate([bring(part) for part in told]), expected[2])
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_an_imputer_brings_its_rows(library):
+    X = np.random.default_rng(0).normal(size=(60, 2))
+    X[::5, 1] = np.nan
+    filled = EMImputer().fit_transform(X)
+    with config_context(array_api_dispatch=True):
+        np.testing.assert_array_equal(EMImputer().fit_transform(rows(library, X)), filled)
+        np.testing.assert_array_equal(EMImputer().fit(X).transform(rows(library, X)), filled)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")
+@pytest.mark.parametrize("dispatches", [False, True])
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_tensors_whose_numbers_cannot_be_read(dispatches, estimator):
+    X = rows("torch", np.ones((60, 2)))
+    with config_context(array_api_dispatch=dispatches):
+        for hidden in (X.to_sparse(), X.to_sparse_csr()):
+            with pytest.raises(ValueError, match=r"sparse input is not supported: give X.to_dense\(\)"):
+                estimator.fit(hidden)
+        with pytest.raises(ValueError, match="device 'meta', which holds no numbers"):
+            estimator.fit(X.to("meta"))
 
 
 @pytest.mark.parametrize("library", LIBRARIES)

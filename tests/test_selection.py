@@ -224,9 +224,7 @@ def test_what_select_is_not_for():
     with pytest.raises(ValueError, match="param_grid is empty: give at least one candidate"):
         select(SEEDED, FAITHFUL, [])
     for name in ("weights", "groups"):
-        with pytest.raises(
-            ValueError, match=f"to fit of EMGaussianMixture: .*unexpected .*{name!r}"
-        ):
+        with pytest.raises(ValueError, match=f"to fit of EMGaussianMixture: .*unexpected .*{name!r}"):
             select(SEEDED, FAITHFUL, {"n_components": [1]}, **{name: np.ones(272)})
 
 
