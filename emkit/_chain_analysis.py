@@ -313,9 +313,8 @@ class ChainAnalysis(ChainStates):
         return self.emission_.sample(params.law, states, rng), states
 
     def _score_a_draw(self) -> None:
-        check_parameter(type(self).__name__, "n_features_in_", self.n_features_in_, (Interval(int, 1, 1e6),))
         unseen = np.full((1, self.n_features_in_), np.nan)  # not every law can be drawn from
-        self._fill(arrange(unseen, None, None), self._recall(), "log_density")
+        self._infer(arrange(unseen, None, None), "log_density")
 
     def stationary_distribution(self) -> Array:
         """Share of the time spent in each state in the long run.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from ._mixin import EMMixin
 from ._patterns import Incomplete, group
 from ._search import FitFailedError
 from ._uncertainty import posterior_draws, slowest_rate
-from ._validation import Interval, check_weight, generator
+from ._validation import Instance, Interval, Options, Rules, Vector, check_weight, generator
 from .normal import MissingNormal, Normal, varying
 
 Array = NDArray[Any]
@@ -44,11 +44,32 @@ class IncompleteAnalysis(EMMixin):
     mean_: Array
     covariance_: Array
     worst_missing_information_: float
+    indicator_features_: Array
+    _kept: Array
     _used: MissingNormal
+
+    _fitted_rules: ClassVar[Rules] = {
+        **EMMixin._fitted_rules,
+        **dict.fromkeys(("_kept", "_fitted_kept", "indicator_features_"), (Vector("i"),)),
+        "missing_patterns_": (Instance((tuple,), "a tuple"),),
+        "worst_missing_information_": (Interval(float, 0.0),),
+        "prior_": (Options((None, "ridge", "inverse_wishart")),),
+    }
 
     @abstractmethod
     def _complete(self, X: Array, rng: np.random.Generator | None, params: Normal) -> Array:
         """Conditional means, or draws, in place of the holes; inside the bounds."""
+
+    def _score_a_draw(self) -> None:
+        """Fill a row without any observed cell, and bring it back from its indicators."""
+        width, kept, told = self.n_features_in_, self._kept, self.indicator_features_
+        for name, columns, end in (("_kept", kept, width), ("indicator_features_", told, len(kept))):
+            if not np.array_equal(columns, np.unique(columns)) or ((columns < 0) | (columns >= end)).any():
+                raise ValueError(f"{name} is {columns.tolist()}; it must hold increasing numbers from 0 to {end - 1}")
+        X = self._check_rows(np.full((1, width), np.nan), reset=False)
+        if not np.isfinite(self._complete(X, None, self._recall())).all():
+            raise ValueError("a missing cell is filled with what is not finite")
+        self._infer(np.full((1, width), np.nan), "log_density")
 
     def conditional(self, X: Any) -> Conditional:
         """Conditional mean and standard deviation of every cell, given the observed cells of its row.

@@ -36,9 +36,12 @@ from ._validation import (
     FLAG,
     NOTHING,
     SEED,
+    Instance,
     Interval,
+    Number,
     Options,
     Rules,
+    Vector,
     check_parameter,
     check_parameters,
     check_rows,
@@ -82,6 +85,23 @@ class EMMixin(Persistent, CallbackSupportMixin):  # type: ignore[misc]
         "n_jobs": (NOTHING, Interval(int, 1), Interval(int, -np.inf, -1)),
         "random_state": SEED,
         "verbose": (FLAG, Interval(int, 0)),
+    }
+
+    # What a fit sets, whatever the family; what may be None may be absent.
+    _fitted_rules: ClassVar[Rules] = {
+        "n_features_in_": (Interval(int, 1, 1e7),),
+        "log_likelihood_": (Number(),),
+        "objective_": (Number(),),
+        "history_": (Vector("f"),),
+        "lower_bounds_": (Vector("f"),),
+        "n_iter_": (Interval(int, 1),),
+        "status_": (Options(("converged", "max_iter", "stalled", "degenerate", "stopped")),),
+        "converged_": (FLAG,),
+        "rate_": (Interval(float, 0.0),),
+        "gap_": (Number(),),
+        "restarts_": (Instance((list,), "a list"),),
+        "labels_": (NOTHING, Vector("iu")),
+        "_sklearn_output_config": (NOTHING, Instance((dict,), "a dict")),
     }
 
     # Hooks ------------------------------------------------------------------------------------------------------------

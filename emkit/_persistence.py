@@ -19,6 +19,7 @@ import math
 import sys
 import warnings
 from collections.abc import Iterable, Mapping
+from copy import copy
 from dataclasses import fields, is_dataclass
 from hashlib import sha256
 from typing import Any, ClassVar, Self
@@ -30,7 +31,7 @@ from ._arrays import bring, is_elsewhere
 from ._charts import pack, unpack
 from ._model import Emission, Model
 from ._show_versions import __version__
-from ._validation import Rules, check_parameters
+from ._validation import Rules, check_parameter, check_parameters
 from .exceptions import InconsistentVersionWarning
 
 Array = NDArray[Any]
@@ -41,7 +42,7 @@ _KEYS = ("format", "emkit_version", "class", "parameters", "fitted")
 # Attributes whose classes are emkit's own affair: pickles hold their plain description.
 _INNER = ("_used", "_kind", "_stream")
 # What belongs to a session, not to an estimator: callbacks, and requests of metadata.
-_LEFT_OUT = ("_skl_callbacks", "_metadata_request")
+_LEFT_OUT = ("_skl_callbacks", "_callback_error", "_metadata_request")
 _DTYPES = (
     "bool",
     "str",
@@ -65,6 +66,7 @@ class Persistent:
     """What lets an estimator be written and read again."""
 
     _rules: ClassVar[Rules]
+    _fitted_rules: ClassVar[Rules]  # of attributes that a fit sets
 
     def __getstate__(self) -> dict[str, Any]:
         """Attributes, those of private classes described, and the version."""
@@ -102,7 +104,7 @@ class Persistent:
         Raises
         ------
         ValueError
-            For a value that cannot be written, such as a function; the message names it.
+            For a value that cannot be written, such as a function or a list that holds itself; the message names it.
 
         See Also
         --------
@@ -126,8 +128,8 @@ class Persistent:
             "format": _FORMAT,
             "emkit_version": __version__,
             "class": type(self).__name__,
-            "parameters": {name: describe(value, f"parameters.{name}") for name, value in parameters.items()},
-            "fitted": {name: describe(value, f"fitted.{name}") for name, value in fitted.items()},
+            "parameters": {name: _describe_all(value, f"parameters.{name}") for name, value in parameters.items()},
+            "fitted": {name: _describe_all(value, f"fitted.{name}") for name, value in fitted.items()},
         }
         return whole | {"checksum": _checksum(whole)}
 
@@ -154,6 +156,8 @@ class Persistent:
 
         Raises
         ------
+        TypeError
+            If ``classes`` holds what is not a class.
         ValueError
             If the dictionary is not whole, has been changed, or is of another class; the message names the field.
 
@@ -168,8 +172,13 @@ class Persistent:
         >>> EMImputer.from_dict(EMImputer(prior="ridge").to_dict())
         EMImputer(prior='ridge')
         """
+        handed: Any = classes
+        given = list(handed) if np.iterable(handed) else [handed]
+        wrong = [c for c in given if not isinstance(c, type)]
+        if wrong:
+            raise TypeError(f"classes must be a list of classes, but holds {wrong[0]!r}; the default is an empty list")
         try:
-            return cls._from_dict(dictionary, _own_classes() | {c.__name__: c for c in classes})
+            return cls._from_dict(dictionary, _own_classes() | {c.__name__: c for c in given})
         except RecursionError as error:
             raise ValueError("dictionary is nested too deeply to be one that to_dict wrote") from error
 
@@ -185,7 +194,7 @@ class Persistent:
         parameters = {name: rebuild(value, f"parameters.{name}", classes) for name, value in given.items()}
         fitted = {}
         for name, value in _require(found["fitted"], "fitted", dict).items():
-            if not name.isidentifier() or name.startswith("__") or hasattr(cls, name) or name in known:
+            if not name.isidentifier() or name.startswith("__") or hasattr(cls, name) or name in (*known, *_LEFT_OUT):
                 raise ValueError(f"fitted.{name} is not an attribute that a fit sets")
             fitted[name] = rebuild(value, f"fitted.{name}", classes)
         version = _require(found["emkit_version"], "emkit_version", str)
@@ -200,26 +209,47 @@ class Persistent:
         _check_version(cls.__name__, version)
         estimator.__dict__.update(fitted)
         if any(name.endswith("_") for name in fitted):
-            estimator._try_out()
+            estimator._try_out(by_hand="checksum" not in found)
         return estimator
 
-    def _try_out(self) -> None:
+    def _try_out(self, *, by_hand: bool) -> None:
         """Use the fitted attributes once, so that those that do not belong together are found now."""
         try:
+            for name, allowed in self._fitted_rules.items():
+                check_parameter(type(self).__name__, name, vars(self).get(name), allowed, "attribute")
+            width = self.n_features_in_  # type: ignore[attr-defined]
+            names = vars(self).get("feature_names_in_")
+            if names is not None and np.shape(names) != (width,):
+                raise ValueError(f"feature_names_in_ has shape {np.shape(names)}, but n_features_in_ is {width}")
             params, charts = self._recall(), self._used.charts  # type: ignore[attr-defined]
             self._fitted_model().n_parameters(params)  # type: ignore[attr-defined]
             fault = _fault(params, unpack(pack(params, charts), charts, params))
-            self._score_a_draw()
+            if fault is None:
+                again = copy(self)
+                again._publish(params)  # type: ignore[attr-defined]
+                torn = _torn(vars(self), vars(again)) if by_hand else None
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # names of features, holes
+                    self._score_a_draw()
         except Exception as error:  # whatever the wrong kind of attribute leads to
             raise ValueError(f"fitted attributes do not belong together: {type(error).__name__}: {error}") from error
         if fault is not None:
             raise ValueError(f"fitted attributes are not valid parameters: {fault} lies outside its range")
+        if torn is not None:
+            raise ValueError(f"fitted attributes do not belong together: {torn} contradicts what it is computed from")
 
     def _score_a_draw(self) -> None:
         """Draw a row and take its log-density."""
         drawn = self.sample(1, random_state=0)  # type: ignore[attr-defined]
         rows = drawn[0] if isinstance(drawn, tuple) else drawn
-        self._fill(rows, self._recall(), "log_density")  # type: ignore[attr-defined]
+        self._infer(rows, "log_density")  # type: ignore[attr-defined]
+
+
+def _describe_all(value: Any, where: str) -> Any:
+    try:
+        return describe(value, where)
+    except RecursionError as error:
+        raise ValueError(f"{where} is nested without end, or too deeply: a dictionary cannot hold it") from error
 
 
 def describe(value: Any, where: str, *, as_is: bool = False) -> Any:
@@ -464,8 +494,24 @@ def _fault(params: Any, again: Any) -> str | None:
             inner = _fault(value, other)
             if inner is not None:
                 return inner
-        elif not np.allclose(value, other, rtol=1e-6, atol=1e-9 * np.abs(value).max(initial=0.0)):
+            continue
+        size = np.abs(value).max(initial=0.0)
+        if not np.isfinite(size) or not np.allclose(value, other, rtol=1e-6, atol=1e-9 * size):
             return str(name)
+    return None
+
+
+def _torn(attributes: Mapping[str, Any], again: Mapping[str, Any]) -> str | None:
+    """Name the first attribute that is published otherwise than it is."""
+    for name, other in again.items():
+        value: Any = attributes.get(name)
+        if isinstance(other, np.ndarray) and other.dtype.kind == "f":
+            size = 1e-3 * np.abs(other).max(initial=0.0)  # inverses lose digits
+            same = np.shape(value) == other.shape and np.allclose(np.asarray(value, dtype=float), other, atol=size)
+        else:
+            same = not isinstance(other, np.ndarray | str | bool) or np.array_equal(value, other)
+        if not same:
+            return name
     return None
 
 

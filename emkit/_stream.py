@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from functools import partial
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from ._executors import count_workers, one_blas_thread, workers
 from ._mixin import EMMixin
 from ._model import Ascent, Data, Degenerate, Params, Stats, add, scale
 from ._search import Search
-from ._validation import check_parameters, check_weight
+from ._validation import NOTHING, Instance, Rules, check_parameters, check_weight
 
 Array = NDArray[Any]
 
@@ -64,6 +64,8 @@ def follow(model: Any, stream: Stream, X: Any, weight: Array | None, n_workers: 
 
 class StreamMixin(EMMixin):
     """What an estimator that can follow a stream shares."""
+
+    _fitted_rules: ClassVar[Rules] = {**EMMixin._fitted_rules, "_stream": (NOTHING, Instance((Stream,), "a Stream"))}
 
     def _check_stream(self) -> None:
         """Refuse what cannot be learned from batches."""

@@ -128,6 +128,22 @@ class ArrayLike:
         return "an array-like"
 
 
+@dataclass(frozen=True)
+class Vector:
+    """Finite numbers in a row, of one of the kinds of NumPy's dtypes."""
+
+    kinds: str
+
+    def allows(self, value: Any) -> bool:
+        """Whether it is such an array."""
+        is_vector = isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind in self.kinds
+        return is_vector and bool(np.isfinite(value).all())
+
+    def __str__(self) -> str:
+        """Name it."""
+        return f"an array of one dimension, of finite {'floats' if 'f' in self.kinds else 'integers'}"
+
+
 NOTHING = Options((None,))
 FLAG = Instance((bool, np.bool_), "a bool")
 SEED = (
@@ -150,7 +166,7 @@ def check_parameters(estimator: Any, rules: Rules) -> None:
         check_parameter(type(estimator).__name__, name, value, rules.get(name, ()))
 
 
-def check_parameter(owner: str, name: str, value: Any, allowed: tuple[Rule, ...]) -> None:
+def check_parameter(owner: str, name: str, value: Any, allowed: tuple[Rule, ...], what: str = "parameter") -> None:
     """Raise unless the value obeys one of the rules, or there is none."""
     if allowed and not any(rule.allows(value) for rule in allowed):
         *most, last = [str(rule) for rule in allowed]
@@ -158,7 +174,7 @@ def check_parameter(owner: str, name: str, value: Any, allowed: tuple[Rule, ...]
         hint = f": give an instance, {value.__name__}()" if isinstance(value, type) else ""
         huge = isinstance(value, Real) and not _is_float(value)
         got = f"an int beyond {sys.float_info.max:.1e}, the largest float," if huge else repr(value)
-        raise InvalidParameterError(f"The {name!r} parameter of {owner} must be {wanted}. Got {got} instead{hint}.")
+        raise InvalidParameterError(f"The {name!r} {what} of {owner} must be {wanted}. Got {got} instead{hint}.")
 
 
 def as_floats(name: str, value: Any) -> Array:

@@ -155,6 +155,8 @@ class EMImputer(IncompleteAnalysis, StreamMixin, TransformerMixin, BaseEstimator
         "sample_posterior": (FLAG,),
     }
 
+    _fitted_rules: ClassVar[Rules] = {**StreamMixin._fitted_rules, **IncompleteAnalysis._fitted_rules}
+
     def __init__(
         self,
         *,

@@ -20,6 +20,7 @@ from ._sequences import Sequences, arrange, refuse_lengths
 from ._sources import Source, is_dask, is_open, is_source, read
 from ._stream import StreamMixin
 from ._validation import (
+    FLAG,
     NOTHING,
     ArrayLike,
     Instance,
@@ -165,6 +166,13 @@ class EMHiddenMarkov(
         "start": (Options(("free", "stationary")),),
         "init_params": (Options(("k-means++", "random_from_data", "random")),),
         "algorithm": (Options(("viterbi", "map")),),
+    }
+
+    _fitted_rules: ClassVar[Rules] = {
+        **StreamMixin._fitted_rules,
+        "emission_": (Instance((Emission,), "an Emission"),),
+        "_is_stationary": (FLAG,),
+        "_published": (Instance((tuple,), "a tuple"),),
     }
 
     def __init__(

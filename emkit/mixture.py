@@ -169,6 +169,8 @@ class EMGaussianMixture(StreamMixin, ClusterMixin, BaseEstimator):  # type: igno
         "precisions_init": (NOTHING, ArrayLike()),
     }
 
+    _fitted_rules: ClassVar[Rules] = {**StreamMixin._fitted_rules, "_fitted_type": (Options(tuple(SHAPES)),)}
+
     def __init__(
         self,
         n_components: int = 2,

@@ -434,6 +434,114 @@ def test_what_does_not_belong_together_is_refused_without_a_checksum_too(field, 
         EMGaussianMixture.from_dict(written)
 
 
+def entry(name, value, i=0):
+    """Change one entry of a fitted array."""
+    return lambda fitted: fitted[name]["data"].__setitem__(i, value)
+
+
+def setting(name, value):
+    return lambda fitted: fitted.__setitem__(name, value)
+
+
+def many(name, value):
+    """Change a fitted array as a whole."""
+    return lambda fitted: fitted[name].update(data=value, shape=[len(value)])
+
+
+ALL = ("mixture-full", "mixture-tied", "imputer-names", "imputer-constant", "chain-full", "chain-columns")
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        (name, change, message)
+        for name in ALL
+        for change, message in [
+            (setting("n_features_in_", -1), "'n_features_in_'"),
+            (setting("n_features_in_", "x"), "'n_features_in_'"),
+            (setting("n_features_in_", None), "'n_features_in_'"),
+            (setting("n_features_in_", 3), "."),
+            (setting("n_features_in_", 10**12), "'n_features_in_'"),
+            (setting("n_iter_", 0.5), "'n_iter_'"),
+            (setting("status_", "fine"), "'status_'"),
+            (setting("converged_", 1), "'converged_'"),
+            (setting("history_", "x"), "'history_'"),
+            (setting("labels_", "x"), "'labels_'"),
+            (setting("restarts_", 3), "'restarts_'"),
+            (setting("log_likelihood_", "x"), "'log_likelihood_'"),
+            (setting("_stream", {"type": "tuple", "items": []}), "'_stream'"),
+            (setting("_skl_callbacks", ["x"]), "_skl_callbacks is not an attribute that a fit sets"),
+            (setting("_callback_error", "x"), "_callback_error is not an attribute that a fit sets"),
+            (lambda fitted: fitted.pop("lower_bounds_"), "'lower_bounds_'"),
+        ]
+    ]
+    + [
+        ("mixture-full", entry("precisions_", 100.0), "precisions_ contradicts"),
+        ("mixture-tied", entry("precisions_cholesky_", 100.0), "precisions_cholesky_ contradicts"),
+        ("mixture-full", entry("covariances_", -1.0), "."),
+        ("mixture-full", entry("covariances_", 0.0, 1), "."),
+        ("mixture-full", setting("_fitted_type", "diag"), "."),
+        ("mixture-full", setting("_fitted_type", "round"), "'_fitted_type'"),
+        ("mixture-names", many("feature_names_in_", ["a"]), "."),
+        ("imputer-names", entry("mean_", "inf"), "mean lies outside its range"),
+        ("imputer-names", entry("mean_", 0.0), "statistics_ contradicts"),
+        ("imputer-names", entry("covariance_", "nan"), "covariance_ contradicts"),
+        ("imputer-names", entry("covariance_", -1.0), "covariance_ contradicts"),
+        ("imputer-names", entry("precision_", 0.0), "precision_ contradicts"),
+        ("imputer-names", lambda fitted: fitted.pop("_kept"), "'_kept'"),
+        ("imputer-names", setting("_kept", None), "'_kept'"),
+        ("imputer-names", setting("_kept", "0123"), "'_kept'"),
+        ("imputer-names", entry("_kept", -1), "_kept is"),
+        ("imputer-names", entry("_kept", 1), "_kept is"),
+        ("imputer-names", many("_kept", [0, 1, 2]), "."),
+        ("imputer-names", entry("indicator_features_", 9, -1), "indicator_features_ is"),
+        ("imputer-names", many("feature_names_in_", ["a"]), "."),
+        ("imputer-names", setting("missing_patterns_", 1), "'missing_patterns_'"),
+        ("chain-full", setting("_is_stationary", True), "_is_stationary contradicts"),
+        ("chain-full", setting("_published", {"type": "tuple", "items": ["means_"]}), "."),
+        ("chain-full", entry("means_", "inf"), "."),
+        ("chain-full", entry("covariances_", 9.0, 1), "."),
+        ("chain-columns", entry("lambdas_", -1.0), "."),
+        ("chain-categorical", entry("categories_", "b"), "categories_ contradicts"),
+    ],
+)
+def test_fitted_attributes_of_the_wrong_kind_are_refused(fits, name, change, message):
+    written = copy.deepcopy(fits(name)[0].to_dict())
+    del written["checksum"]
+    change(written["fitted"])
+    with pytest.raises(ValueError, match=rf"fitted.*{message}"):
+        type(fits(name)[0]).from_dict(written)
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_whatever_a_fit_sets_is_accepted_without_a_checksum(fits, name):
+    estimator, X = fits(name)
+    written = estimator.to_dict()
+    del written["checksum"]
+    assert_same(type(estimator).from_dict(json.loads(json.dumps(written))), estimator, X)
+
+
+def test_symbols_that_cannot_be_looked_up_are_refused(fits):
+    written = copy.deepcopy(fits("chain-categorical")[0].to_dict())
+    del written["checksum"]
+    written["fitted"]["emission_"]["fields"]["categories"]["items"][0] = ["ab"]
+    with pytest.raises(ValueError, match=r"fitted attributes do not belong together"):
+        EMHiddenMarkov.from_dict(written)
+
+
+@pytest.mark.parametrize("classes", [[1], None, 3, "Geometric", [Geometric()]])
+def test_classes_that_are_none_are_named(classes):
+    with pytest.raises(TypeError, match=r"classes must be a list of classes, but holds"):
+        EMImputer.from_dict(EMImputer().to_dict(), classes=classes)
+
+
+def test_a_list_that_holds_itself_cannot_be_written():
+    inner: list = []
+    inner.append(inner)
+    with pytest.raises(ValueError, match=r"parameters\.means_init is nested without end"):
+        EMGaussianMixture(means_init=inner).to_dict()
+
+
 STATES = {
     "MT19937": {"state.pos": [-1, 625, 2**30, None, True], "state.key": [[1] * 623, [0] * 624]},
     "PCG64": {"state.state": [-1, 2**128], "state.inc": [-1, 2**128, 4], "has_uint32": [2], "uinteger": [-1, 2**32]},
