@@ -403,7 +403,7 @@ class EMMixin(Persistent, CallbackSupportMixin):  # type: ignore[misc]
         Raises
         ------
         ValueError
-            If the estimate is not a regular maximum for these data.
+            If the estimate is not a regular maximum for these rows: they are not those of the fit, or it ended early.
 
         References
         ----------

@@ -24,15 +24,16 @@ from ._blocks import cuts
 from ._charts import on_boundary, pack, redundant, unpack
 from ._em import climb, total
 from ._executors import Run, count_workers, workers
-from ._model import Data, Degenerate, Model, Params, Stats, add
+from ._model import Ascent, Data, Degenerate, Model, Params, Stats, add
 from ._sequences import Sequences
 from ._sources import Blocks
 from .exceptions import DataWarning
 
 Array = NDArray[Any]
 
-# An estimate that is so many nats below the maximum does not have standard errors.
-_FAR = 0.1
+# An estimate that is so many nats below the maximum (if in one direction, 0.45 standard errors away from it), and so
+# many times what the fit allowed, is not the maximum of these rows.
+_FAR, _MUCH = 0.1, 10.0
 # Resamples without a regular estimate are drawn again this often.
 _REDRAWS = 100
 # Length of a step away from the estimate, in standard deviations: of plain central differences, and of those of the
@@ -150,7 +151,7 @@ class Neighbourhood:
         matrix = np.array([(self.score(-step) - self.score(step)) / (2.0 * _STEP) for step in steps])
         return 0.5 * (matrix + matrix.T), float(np.linalg.norm(matrix - matrix.T) / np.linalg.norm(matrix))
 
-    def covariance(self, information: Array, scores: Array | None = None) -> Array:
+    def covariance(self, information: Array, scores: Array | None = None, remedy: str = "climb on") -> Array:
         """Covariance of the estimate along ``directions``.
 
         With ``scores``, the summed outer products of those of independent units, the sandwich.
@@ -160,7 +161,7 @@ class Neighbourhood:
         if not values[0] > 1e-12 * values[-1]:
             raise ValueError(
                 f"the information has the eigenvalue {values[0]:.3g} (the largest is {values[-1]:.3g}): the estimate "
-                "is not a regular maximum for these data; give the data of the fit, or fit fewer components"
+                f"is not a regular maximum for these rows; {remedy}"
             )
         inverse = np.linalg.inv(inside)
         if scores is not None:
@@ -192,6 +193,11 @@ def standard_errors(
 
     params = model.standardize(outside, data)
     if method == "bootstrap":
+        if _n_units(X) < 2:
+            raise ValueError("one sequence cannot be drawn again; use method='information', or give several sequences")
+        whole = _climbed(estimator, model, data, params)
+        if whole is not None:
+            _check_maximum(estimator, whole.objective - whole.history[0])
         draws = [attributes(draw) for draw in _resampled(estimator, model, X, data, weight, params, n_resamples, rng)]
         return _arranged(estimator, outside, np.std(draws, axis=0, ddof=1), 0.0)
     blocks = model.split(data)
@@ -202,7 +208,7 @@ def standard_errors(
         if method == "sandwich":
             parts = _units(X, weight, here.size)
             outer = np.sum([_outer_products(here, estimator, model, data, *part) for part in parts], axis=0)
-        covariance = here.covariance(information, outer)
+        covariance = here.covariance(information, outer, _remedy(estimator))
         slope = here.directions.T @ here.score(np.zeros(here.size))
     if asymmetry > 1e-3:
         warnings.warn(
@@ -212,14 +218,7 @@ def standard_errors(
             stacklevel=3,
         )
     inside = here.directions.T @ information @ here.directions
-    gain = 0.5 * float(slope @ np.linalg.solve(inside, slope))
-    if gain > _FAR:
-        warnings.warn(
-            f"the estimate is about {gain:.2g} nats below the maximum for these data: standard errors mean little "
-            "there; fit with a smaller tol or a larger max_iter, and give the data of the fit",
-            DataWarning,
-            stacklevel=3,
-        )
+    _check_maximum(estimator, 0.5 * float(slope @ np.linalg.solve(inside, slope)))
     found = _arranged(estimator, outside, here.carry_over(covariance, attributes), asymmetry)
     if here.is_on_boundary:
         held = [
@@ -234,6 +233,30 @@ def standard_errors(
             stacklevel=3,
         )
     return found
+
+
+def _check_maximum(estimator: Any, gain: float) -> None:
+    """Refuse rows of which the estimate is not the maximum: so many nats are left to gain, by a step of Newton's."""
+    gap = estimator.gap_ if estimator.converged_ else 0.0
+    if gain <= _FAR:
+        return
+    left = f"the estimate is about {gain:.2g} nats below the maximum for these rows"
+    if gain <= _MUCH * max(estimator.tol, gap):
+        text = f"{left}: standard errors mean little there; fit with a smaller tol"
+        warnings.warn(text, DataWarning, stacklevel=4)
+        return
+    raise ValueError(f"{left}, and standard errors are those of a maximum: {_remedy(estimator)}")
+
+
+def _remedy(estimator: Any) -> str:
+    """How to come to an estimate that is the maximum of the rows."""
+    if "_stream" in vars(estimator):
+        return "partial_fit forgets what it learned first, and ends at the maximum of no rows; call fit with them"
+    if estimator.status_ == "max_iter":
+        return f"the fit stopped after n_iter_={estimator.n_iter_} steps; fit again with a larger max_iter"
+    if estimator.status_ == "stopped":
+        return "the fit was stopped before its end; fit again"
+    return "give the rows of the fit, with its sample_weight; if these are, fit with a smaller tol, or a simpler model"
 
 
 def _published(estimator: Any, outside: Params) -> dict[str, Array]:
@@ -259,6 +282,10 @@ def _arranged(estimator: Any, outside: Params, errors: Array, asymmetry: float) 
     pieces = zip(estimates.items(), np.split(errors, cuts), strict=True)
     shaped = {name: piece.reshape(value.shape) for (name, value), piece in pieces}
     return StandardErrors(**shaped, estimates=Bunch(**estimates), asymmetry=asymmetry)
+
+
+def _n_units(X: Any) -> int:
+    return len(X.lengths) if isinstance(X, Sequences) else len(X)
 
 
 def _units(X: Any, weight: Array | None, size: int) -> Iterator[tuple[Any, Array]]:
@@ -297,28 +324,14 @@ def _resampled(
     """Estimates from units drawn with replacement, each climbed to from the estimate, components in its order."""
     if isinstance(X, Sequences):
         weight = X.weights(weight)
-    n_units = len(X.lengths) if isinstance(X, Sequences) else len(X)
-    if n_units < 2:
-        raise ValueError("one sequence cannot be drawn again; use method='information', or give several sequences")
-    weight = np.ones(n_units) if weight is None else weight
+    weight = np.ones(_n_units(X)) if weight is None else weight
     for _ in range(n_resamples):
         for _ in range(_REDRAWS):
             drawn = rng.multinomial(round(weight.sum()), weight / weight.sum()).astype(np.float64)
             resample = model.prepare(X, drawn)
             start = model.standardize(model.restore(params, data), resample)
-            blocks = model.split(resample)
-            try:
-                found = climb(
-                    model,
-                    blocks,
-                    start,
-                    tol=estimator.tol,
-                    max_iter=estimator.max_iter,
-                    accelerate=ACCELERATORS[estimator.acceleration],
-                )
-            except (Degenerate, np.linalg.LinAlgError):
-                continue
-            if found.status != "degenerate":
+            found = _climbed(estimator, model, resample, start)
+            if found is not None:
                 yield model.align(model.standardize(model.restore(found.params, resample), data), params)
                 break
         else:
@@ -326,3 +339,13 @@ def _resampled(
                 f"none of {_REDRAWS} resamples has a regular estimate; use method='information', or fit fewer "
                 "components"
             )
+
+
+def _climbed(estimator: Any, model: Model, data: Data, start: Params) -> Ascent | None:
+    """Climb as the fit did; None if what is reached is not regular."""
+    tol, max_iter, accelerate = estimator.tol, estimator.max_iter, ACCELERATORS[estimator.acceleration]
+    try:
+        found = climb(model, model.split(data), start, tol=tol, max_iter=max_iter, accelerate=accelerate)
+    except (Degenerate, np.linalg.LinAlgError):
+        return None
+    return None if found.status == "degenerate" else found

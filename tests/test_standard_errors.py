@@ -178,13 +178,74 @@ def test_what_standard_errors_refuse_and_doubt():
     with warnings.catch_warnings():
         warnings.simplefilter("error", DataWarning)
         fitted.standard_errors(X)
-    with pytest.warns(DataWarning, match="nats below the maximum"):
+    with pytest.raises(ValueError, match=r"nats below the maximum.*give the rows of the fit"):
         fitted.standard_errors(X[:200])
+    loose = EMGaussianMixture(3, random_state=0, tol=1.0, n_init=1, init_params="random_from_data").fit(X)
+    with pytest.warns(DataWarning, match=r"nats below the maximum.*smaller tol"):
+        loose.standard_errors(X)
     (sequence,) = chain_of_normals(1, 200)
     chain = EMHiddenMarkov(2, random_state=0).fit(sequence)
     with pytest.warns(DataWarning, match="boundary"), pytest.raises(ValueError, match="one sequence"):
         chain.standard_errors(sequence)
         chain.standard_errors(sequence, method="bootstrap")
+
+
+METHODS = ("information", "sandwich", "bootstrap")
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("make", [EMGaussianMixture, EMHiddenMarkov, EMImputer])
+def test_rows_of_another_fit_are_refused(make, method):
+    """A shift keeps the curvature, and moves the maximum away."""
+    X = two_normals(900)
+    parts = np.split(X, 30) if make is EMHiddenMarkov else X
+    fitted = make(tol=1e-6).set_params(random_state=0).fit(parts)
+    fitted.standard_errors(parts, method=method, n_resamples=2, random_state=0)
+    with pytest.raises(ValueError, match=r"nats below the maximum for these rows.*give the rows of the fit"):
+        fitted.standard_errors([part + 0.3 for part in parts], method=method, n_resamples=2, random_state=0)
+
+
+def test_the_gain_is_what_a_newton_step_promises():
+    """The log-likelihood of a normal is a parabola in its mean: a shift by s costs n s^2 / (2 sigma^2)."""
+    X = two_normals()[:, :1]
+    fitted = EMGaussianMixture(1, reg_covar=0.0).fit(X)
+    limit = np.sqrt(2.0 * 0.1 / len(X)) * X.std()
+    fitted.standard_errors(X + 0.9 * limit)
+    with pytest.raises(ValueError, match="nats below"):
+        fitted.standard_errors(X + 1.1 * limit)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_weights_of_the_fit_are_needed(method):
+    X = two_normals(400)
+    weight = np.where(X[:, 0] > 1.0, 3.0, 1.0)
+    fitted = EMGaussianMixture(2, tol=1e-6, random_state=0).fit(X, sample_weight=weight)
+    fitted.standard_errors(X, sample_weight=weight, method=method, n_resamples=2)
+    with pytest.raises(ValueError, match="with its sample_weight"):
+        fitted.standard_errors(X, method=method, n_resamples=2)
+
+
+@pytest.mark.parametrize("prior", ["ridge", np.eye(2)], ids=["ridge", "wishart"])
+def test_a_prior_belongs_to_the_maximum(prior):
+    X = two_normals(12)
+    X[:4, 1] = np.nan
+    fitted = EMImputer(prior=prior, prior_strength=20.0, tol=1e-6).fit(X)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert (fitted.standard_errors(X).covariance_ > 0.0).all()
+
+
+def test_a_fit_that_ended_early_is_refused():
+    X = two_normals(400, seed=3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        early = EMGaussianMixture(3, random_state=0, max_iter=1, n_init=1, acceleration=None).fit(X)
+    for method in METHODS:
+        with pytest.raises(ValueError, match=r"n_iter_=1 steps; fit again with a larger max_iter"):
+            early.standard_errors(X, method=method, n_resamples=2)
+    stream = EMImputer().partial_fit(X[:300]).partial_fit(X[300:] + 1.0)
+    with pytest.raises(ValueError, match=r"partial_fit forgets.*call fit with them"):
+        stream.standard_errors(X[300:] + 1.0)
 
 
 def test_an_imputer_of_real_data():
