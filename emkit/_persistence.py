@@ -56,6 +56,7 @@ _NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 _EXACT = 2**53  # integers up to here are doubles
 _BIT_GENERATORS = ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")
 _SEEDS = "numpy.random."
+_LARGEST_POOL = 1024  # mixing takes its square
 # Integers in the state of a bit generator lie below these.
 _BELOW = {"pos": 625, "buffer_pos": 5, "has_uint32": 2, "has_gauss": 2, "uinteger": 2**32} | dict.fromkeys(
     ("state", "inc"), 2**128
@@ -219,8 +220,8 @@ class Persistent:
                 check_parameter(type(self).__name__, name, vars(self).get(name), allowed, "attribute")
             width = self.n_features_in_  # type: ignore[attr-defined]
             names = vars(self).get("feature_names_in_")
-            if names is not None and np.shape(names) != (width,):
-                raise ValueError(f"feature_names_in_ has shape {np.shape(names)}, but n_features_in_ is {width}")
+            if names is not None and not (np.shape(names) == (width,) and all(isinstance(n, str) for n in names)):
+                raise ValueError(f"feature_names_in_ must hold n_features_in_={width} names")
             params, charts = self._recall(), self._used.charts  # type: ignore[attr-defined]
             self._fitted_model().n_parameters(params)  # type: ignore[attr-defined]
             fault = _fault(params, unpack(pack(params, charts), charts, params))
@@ -382,6 +383,8 @@ def _make(name: Any, parts: dict[str, Any], where: str, classes: Classes) -> Any
     """Undo ``_parts``."""
     try:
         if name == _SEEDS + "SeedSequence":
+            if not (type(parts["pool_size"]) is int and 4 <= parts["pool_size"] <= _LARGEST_POOL):
+                raise ValueError(f"pool_size is {parts['pool_size']!r}; it must be from 4 to {_LARGEST_POOL}")
             return np.random.SeedSequence(**parts)
         if name in (_SEEDS + "Generator", _SEEDS + "RandomState"):
             state = _require(parts, f"{where}.fields", dict, ("state",))["state"]

@@ -496,6 +496,8 @@ ALL = ("mixture-full", "mixture-tied", "imputer-names", "imputer-constant", "cha
         ("imputer-names", many("_kept", [0, 1, 2]), "."),
         ("imputer-names", entry("indicator_features_", 9, -1), "indicator_features_ is"),
         ("imputer-names", many("feature_names_in_", ["a"]), "."),
+        ("imputer-names", entry("feature_names_in_", 3), "feature_names_in_"),
+        ("chain-columns", entry("feature_names_in_", []), "feature_names_in_"),
         ("imputer-names", setting("missing_patterns_", 1), "'missing_patterns_'"),
         ("chain-full", setting("_is_stationary", True), "_is_stationary contradicts"),
         ("chain-full", setting("_published", {"type": "tuple", "items": ["means_"]}), "."),
@@ -527,6 +529,15 @@ def test_symbols_that_cannot_be_looked_up_are_refused(fits):
     written["fitted"]["emission_"]["fields"]["categories"]["items"][0] = ["ab"]
     with pytest.raises(ValueError, match=r"fitted attributes do not belong together"):
         EMHiddenMarkov.from_dict(written)
+
+
+@pytest.mark.parametrize("size", [3, 10**8, "4"])
+def test_a_pool_of_entropy_has_a_size(size):
+    written = EMGaussianMixture(random_state=np.random.SeedSequence(1)).to_dict()
+    del written["checksum"]
+    written["parameters"]["random_state"]["fields"]["pool_size"] = size
+    with pytest.raises(ValueError, match=r"parameters\.random_state.*pool_size is"):
+        EMGaussianMixture.from_dict(written)
 
 
 @pytest.mark.parametrize("classes", [[1], None, 3, "Geometric", [Geometric()]])
