@@ -275,16 +275,18 @@ def _from_lengths(X: Any, lengths: Any, n: int | None) -> Sequences:
         raise ValueError(
             f"lengths must be a list of ints, the number of rows of each sequence. Got {lengths!r} instead."
         )
-    given = given.astype(np.int64)
     wrong = np.flatnonzero(given < 1)
     if len(wrong):
         raise ValueError(f"lengths[{wrong[0]}] is {given[wrong[0]]}; a sequence has at least one row")
-    if n is not None and given.sum() != n:
+    total = sum(given.tolist())  # exact, whatever they are
+    if total > np.iinfo(np.int64).max:
+        raise ValueError(f"lengths sum to {total}, more rows than any X has")
+    if n is not None and total != n:
         raise ValueError(
-            f"lengths sum to {given.sum()}, but X has {n} rows. Cross-validation cuts X but not lengths: there, give "
+            f"lengths sum to {total}, but X has {n} rows. Cross-validation cuts X but not lengths: there, give "
             "groups, the identifier of its sequence for each row"
         )
-    return Sequences(X, given, np.arange(len(given)))
+    return Sequences(X, given.astype(np.int64), np.arange(len(given)))
 
 
 def _from_groups(X: Any, groups: Any) -> Sequences:

@@ -159,6 +159,8 @@ def test_a_positional_y_is_ignored():  # E7: hl reads it as lengths
     ("how", "message"),
     [
         ({"lengths": [50, 49]}, "lengths sum to 99, but X has 100 rows"),
+        ({"lengths": [2**62] * 4 + [100]}, "lengths sum to 18446744073709551716, more rows than any X has"),
+        ({"lengths": np.array([2**64 - 1, 101], np.uint64)}, "lengths sum to 18446744073709551716, more"),
         ({"lengths": [100, 0]}, r"lengths\[1\] is 0"),
         ({"lengths": [50.5, 49.5]}, "lengths must be a list of ints"),
         ({"groups": np.zeros(99)}, r"groups has shape \(99,\), but X has 100 rows"),
