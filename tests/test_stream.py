@@ -97,6 +97,19 @@ def test_a_stream_goes_on_from_a_fit_and_after_pickling():
     np.testing.assert_array_equal(fitted.partial_fit(X[2000:3000]).means_, fresh.partial_fit(X[2000:3000]).means_)
 
 
+@pytest.mark.parametrize("estimator", [EMGaussianMixture(2), EMHiddenMarkov(2)])
+def test_an_outlier_is_called_one(estimator):
+    X = blobs(np.random.default_rng(5), n=600, d=3, k=2)
+    Z = X.copy()
+    Z[300] = 1e12
+    fitted = clone(estimator).set_params(random_state=0).fit(X)
+    with pytest.raises(ValueError, match=r"is singular; remove outliers .* larger reg_covar \(of a chain: that of the"):
+        for batch in (X, Z, X, X, X):
+            means = fitted.means_
+            fitted.partial_fit(batch)
+    assert fitted.means_ is means
+
+
 def test_weights_are_repetitions_in_a_stream():
     rng = np.random.default_rng(4)
     X = blobs(rng, n=1500, d=2, k=2)

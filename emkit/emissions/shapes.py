@@ -19,6 +19,7 @@ Array = NDArray[Any]
 
 # Matrices up to this size are inverted faster all at once than one by one by their triangles.
 _SMALL = 16
+_REMEDY = "remove outliers or collinear columns, or set a larger reg_covar (of a chain: that of the law, its emission)"
 
 
 def _factor(covariances: Array) -> Array:
@@ -31,14 +32,14 @@ def _factor(covariances: Array) -> Array:
                 np.linalg.cholesky(covariance)
             except np.linalg.LinAlgError:
                 name = f"the covariance of component {k}" if covariances.ndim == 3 else "the shared covariance"
-                raise Degenerate(f"{name} is singular; set reg_covar > 0, or drop collinear columns") from None
+                raise Degenerate(f"{name} is singular; {_REMEDY}") from None
         raise
 
 
 def _positive(variances: Array) -> Array:
     if not (variances > 0.0).all():
         k = int(np.argmin(variances.reshape(len(variances), -1).min(axis=1)))
-        raise Degenerate(f"component {k} has a variance of 0; set reg_covar > 0")
+        raise Degenerate(f"component {k} has a variance of 0; {_REMEDY}")
     return variances
 
 
