@@ -168,6 +168,19 @@ class EMMixin(Persistent, CallbackSupportMixin):  # type: ignore[misc]
         """Give the data as callbacks see them."""
         return {"X": X, "metadata": {"sample_weight": sample_weight}}
 
+    def _fixed(self) -> dict[str, Any]:
+        """Give the parameters that must stay what they were, with their values, where a fit goes on."""
+        return {}
+
+    def _refuse_changes(self, what: str, remedy: str) -> None:
+        for parameter, fitted in self._fixed().items():
+            given = getattr(self, parameter)
+            if given != fitted:
+                raise ValueError(
+                    f"{parameter}={given!r}, but {what} continues a fit with {fitted!r}; {remedy} to start anew, or "
+                    f"{parameter}={fitted!r} to continue"
+                )
+
     def _settle(self, params: Params, X: Any) -> Params:
         """Have the last word on the parameters, in the user's units, before they are published."""
         return params
@@ -240,6 +253,8 @@ class EMMixin(Persistent, CallbackSupportMixin):  # type: ignore[misc]
                 f"X has {np.shape(X)[1]} features, but warm_start=True continues a fit with {self.n_features_in_}; "
                 "set warm_start=False"
             )
+        if warm:
+            self._refuse_changes("warm_start=True", "set warm_start=False")
         X = self._read(X, reset=True)
         weight = check_weight(sample_weight, _num_samples(X))
         self._check_start(X, weight)

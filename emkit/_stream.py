@@ -79,7 +79,8 @@ class StreamMixin(EMMixin):
         The first rows are fitted as by ``fit``, unless that was called before; give several hundred. From then on the
         running means of the statistics move towards those of the new rows by a share of ``(rows / rows so far)^0.6``,
         and one M-step follows. ``log_likelihood_`` is that of the new rows before they were learned from. Columns that
-        did not vary in the first rows stay what they were. ``fit`` begins anew.
+        did not vary in the first rows stay what they were. ``fit`` begins anew, and is called for where the number of
+        components or the form of their law has been changed.
 
         Parameters
         ----------
@@ -117,7 +118,9 @@ class StreamMixin(EMMixin):
         with one_blas_thread(), self._unless_it_fails():
             check_parameters(self, self._rules)
             self._check_stream()
-            if not hasattr(self, "status_"):
+            if hasattr(self, "status_"):
+                self._refuse_changes("partial_fit", "call fit")
+            else:
                 self._estimate(X, sample_weight)
             X = self._check_rows(X, reset=False)
             weight = check_weight(sample_weight, _num_samples(X))

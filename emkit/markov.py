@@ -322,6 +322,14 @@ class EMHiddenMarkov(
             law = self.emission_ = law.learn(rows)
         return rows if is_elsewhere(rows) else np.ascontiguousarray(law.read(rows))
 
+    def _fixed(self) -> dict[str, Any]:
+        fixed: dict[str, Any] = {"n_states": int(self.startprob_.shape[0])}
+        if type(self._law()) is type(self.emission_):
+            return fixed
+        if self.emission == "gaussian" and isinstance(self.emission_, Gaussian):
+            return fixed | {"covariance_type": self.emission_.kernel}
+        return fixed | {"emission": self.emission_}
+
     def _check_start(self, X: Sequences, weight: Array | None) -> None:
         if len(X) < self.n_states:
             raise ValueError(
@@ -331,11 +339,6 @@ class EMHiddenMarkov(
         empty = np.flatnonzero(n_observed == 0)
         if len(empty):
             raise ValueError(f"column {empty[0]} of X has no observed value; drop it")
-        if self.warm_start and hasattr(self, "startprob_") and self.startprob_.shape[0] != self.n_states:
-            raise ValueError(
-                f"n_states={self.n_states}, but warm_start=True continues a fit with {self.startprob_.shape[0]}; set "
-                "warm_start=False to start anew"
-            )
 
     def _publish(self, params: Chain) -> None:
         self._is_stationary = self._used.stationary

@@ -226,20 +226,13 @@ class EMGaussianMixture(StreamMixin, ClusterMixin, BaseEstimator):  # type: igno
             values.append(None if value is None else as_floats(name, value))
         return Given(*values)
 
+    def _fixed(self) -> dict[str, Any]:
+        return {"n_components": _num_samples(self.means_), "covariance_type": self._fitted_type}
+
     def _check_start(self, X: Array, weight: Array | None) -> None:
         (n, d), k, name = X.shape, self.n_components, type(self).__name__
         if n < k:
             raise ValueError(f"n_components={k}, but X has n_samples={n}; set n_components to {n} or fewer")
-        if self.warm_start and hasattr(self, "means_"):
-            for parameter, fitted in (
-                ("n_components", _num_samples(self.means_)),
-                ("covariance_type", self._fitted_type),
-            ):
-                if getattr(self, parameter) != fitted:
-                    raise ValueError(
-                        f"{parameter}={getattr(self, parameter)!r}, but warm_start=True continues a fit with "
-                        f"{fitted!r}; set warm_start=False to start anew, or {parameter}={fitted!r} to continue"
-                    )
         given, law = self._given(), SHAPES[self.covariance_type]()
         shapes = ((k,), (k, d), law.shape(k, d))
         for parameter, value, shape in zip(

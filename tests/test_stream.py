@@ -110,6 +110,31 @@ def test_an_outlier_is_called_one(estimator):
     assert fitted.means_ is means
 
 
+@pytest.mark.parametrize(
+    ("estimator", "change", "message"),
+    [
+        (EMGaussianMixture(2), {"n_components": 3}, "n_components=3, but {} continues a fit with 2; {} to start anew"),
+        (
+            EMGaussianMixture(2),
+            {"covariance_type": "diag"},
+            "covariance_type='diag', but {} continues a fit with",
+        ),
+        (EMHiddenMarkov(2), {"n_states": 3}, "n_states=3, but {} continues a fit with 2; {} to start anew"),
+        (EMHiddenMarkov(2), {"covariance_type": "tied"}, "covariance_type='tied', but {} continues a fit with"),
+        (EMHiddenMarkov(2), {"emission": "poisson"}, "emission='poisson', but {} continues a fit with Full"),
+    ],
+)
+def test_what_a_fit_goes_on_with_is_what_it_was(estimator, change, message):
+    X = blobs(np.random.default_rng(16), n=300, d=2, k=2)
+    fitted = clone(estimator).set_params(random_state=0).fit(X).set_params(**change)
+    with pytest.raises(ValueError, match=message.format("partial_fit", "call fit")):
+        fitted.partial_fit(X)
+    fitted.set_params(warm_start=True)
+    with pytest.raises(ValueError, match=message.format("warm_start=True", "set warm_start=False")):
+        fitted.fit(X)
+    fitted.set_params(**{name: getattr(estimator, name) for name in change}).partial_fit(X)
+
+
 def test_weights_are_repetitions_in_a_stream():
     rng = np.random.default_rng(4)
     X = blobs(rng, n=1500, d=2, k=2)
