@@ -241,6 +241,10 @@ class EMHiddenMarkov(
         transmat = self._probabilities("transmat_init", (k, k))
         mask = self._array("transmat_mask", (k, k))
         if mask is not None:
+            odd = np.argwhere((mask != 0.0) & (mask != 1.0))
+            if len(odd):
+                i, j = (int(n) for n in odd[0])
+                raise ValueError(f"transmat_mask[{i}, {j}] is {mask[i, j]:g}; an entry is True (allowed) or False")
             mask = mask != 0.0
             closed = np.flatnonzero(~mask.any(axis=1))
             if len(closed):

@@ -545,6 +545,8 @@ def test_what_cannot_be_observed_is_named(law, X, message):
         lambda: MixedGaussian(2, "round"),
         lambda: MixedGaussian(0),
         lambda: Multinomial(-1),
+        lambda: Categorical(("a", "a", "b", "c")),
+        lambda: Categorical(([1], [2])),
     ],
 )
 def test_hyperparameters_that_cannot_be_are_named(make):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from .. import kernels
 from .._blocks import Rows
 from .._charts import Simplex
 from .._model import Charts, Emission, Passes, Succession
+from ..exceptions import InvalidParameterError
 
 Array = NDArray[Any]
 
@@ -58,6 +60,16 @@ class Categorical(Emission):
     categories: tuple[Any, ...] | None = None
     handle_unknown: str = "error"
     streams = True
+
+    def __post_init__(self) -> None:
+        """Refuse an alphabet that holds a symbol twice."""
+        symbols = () if self.categories is None else self.categories
+        try:
+            repeated = [symbol for symbol, count in Counter(symbols).items() if count > 1]
+        except TypeError as error:
+            raise InvalidParameterError(f"categories must be a sequence of hashable symbols: {error}") from error
+        if repeated:
+            raise InvalidParameterError(f"categories must be distinct, but {repeated[0]!r} occurs more than once")
 
     @property
     def numeric(self) -> bool:  # type: ignore[override]
