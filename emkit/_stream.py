@@ -78,9 +78,10 @@ class StreamMixin(EMMixin):
 
         The first rows are fitted as by ``fit``, unless that was called before; give several hundred. From then on the
         running means of the statistics move towards those of the new rows by a share of ``(rows / rows so far)^0.6``,
-        and one M-step follows. ``log_likelihood_`` is that of the new rows before they were learned from. Columns that
-        did not vary in the first rows stay what they were. ``fit`` begins anew, and is called for where the number of
-        components or the form of their law has been changed.
+        and one M-step follows. ``log_likelihood_`` is that of the new rows before they were learned from. Of columns
+        that did not vary in the first rows an imputer learns nothing more; a mixture does, but begins with a variance
+        near 0, so that a component may stay behind: better first rows are those in which every column varies.
+        ``fit`` begins anew, and is called for where the number of components or the form of their law has been changed.
 
         Parameters
         ----------

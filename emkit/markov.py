@@ -450,8 +450,9 @@ class EMHiddenMarkov(
         states apart. From then on the running means per row of the statistics move towards those of the new sequences
         by a share of ``(rows / rows so far)^0.6``, and one M-step follows. ``log_likelihood_`` is that of the new
         sequences before they were learned from. An alphabet is that of the first rows unless
-        ``Categorical(categories)`` says otherwise; columns that did not vary in the first rows stay what they were.
-        ``fit`` begins anew.
+        ``Categorical(categories)`` says otherwise; columns that did not vary in the first rows begin with a variance
+        near 0, and a state may stay behind there. ``fit`` begins anew, and is called for where ``n_states`` or the law
+        has been changed.
 
         Every sequence must come whole, in one call: its end is not carried over to the next one. A sequence that is
         cut in pieces is learned from as so many sequences, each with a start of its own; ``start="stationary"`` then

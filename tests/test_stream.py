@@ -135,6 +135,23 @@ def test_what_a_fit_goes_on_with_is_what_it_was(estimator, change, message):
     fitted.set_params(**{name: getattr(estimator, name) for name in change}).partial_fit(X)
 
 
+@pytest.mark.filterwarnings("ignore::emkit.exceptions.DataWarning")
+@pytest.mark.parametrize("estimator", [EMGaussianMixture(2), EMHiddenMarkov(2), EMImputer(prior=None)])
+def test_a_column_that_did_not_vary_at_first(estimator):
+    """A mixture learns of it, an imputer does not."""
+    X = blobs(np.random.default_rng(17), n=400, d=2, k=2)
+    constant = X.copy()
+    constant[:, 1] = 3.0
+    stream = clone(estimator).set_params(random_state=0).partial_fit(constant)
+    for _ in range(20):
+        stream.partial_fit(X)
+    if isinstance(estimator, EMImputer):
+        assert (stream.mean_[1], stream.covariance_[1, 1]) == (3.0, 0.0)
+    else:
+        assert np.abs(stream.means_[:, 1] - 3.0).max() > 0.1
+        assert stream.covariances_[:, 1, 1].max() > 0.1
+
+
 def test_weights_are_repetitions_in_a_stream():
     rng = np.random.default_rng(4)
     X = blobs(rng, n=1500, d=2, k=2)
