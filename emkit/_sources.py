@@ -4,8 +4,9 @@
 
     what the user hands in -> opener (how to begin anew) -> Stream (checked rows) -> its blocks, one after the other
 
-A stream is cut at the same rows as an array in memory, whatever blocks it comes in, so a fit gives the same bits. Dask
-collections, whose chunks stay where they are, are the other kind of source; see ``_dask``.
+A stream is cut at the same rows as an array in memory, whatever blocks it comes in, so a fit gives the same bits unless
+missing cells are gathered block by block: then sums differ by rounding. Dask collections, whose chunks stay where they
+are, are the other kind of source; see ``_dask``.
 """
 
 from __future__ import annotations
