@@ -191,9 +191,10 @@ def refuse_lengths(y: Any, X: Any) -> None:
     """Refuse lengths of sequences given in the place of y, which is ignored."""
     if y is None:
         return
-    n_rows = X.shape[0] if len(getattr(X, "shape", ())) == 2 else None
-    n_entries = np.shape(y)[0] if np.ndim(y) == 1 else n_rows
-    if n_rows is not None and n_entries != n_rows:
+    if len(getattr(X, "shape", ())) != 2 or np.ndim(y) != 1:
+        return
+    n_rows, n_entries = X.shape[0], np.shape(y)[0]
+    if n_entries != n_rows:
         raise ValueError(
             f"y has {n_entries} entries, but X has {n_rows} rows. y is ignored: lengths of sequences are given as "
             "lengths="

@@ -164,7 +164,7 @@ def test_a_positional_y_is_ignored():  # E7: hl reads it as lengths
         ({"lengths": [100, 0]}, r"lengths\[1\] is 0"),
         ({"lengths": [50.5, 49.5]}, "lengths must be a list of ints"),
         ({"groups": np.zeros(99)}, r"groups has shape \(99,\), but X has 100 rows"),
-        ({"groups": np.r_[np.zeros(99), np.nan]}, r"groups\[99\] is NaN"),
+        ({"groups": np.r_[np.zeros(99), np.nan]}, r"groups\[99\] is nan; every row belongs"),
         ({"groups": np.zeros(100), "lengths": [100]}, "give one of them"),
         ({"sample_weight": np.arange(1.0, 101.0)}, "a sequence counts as a whole"),
     ],
