@@ -9,6 +9,7 @@ import warnings
 from pathlib import Path
 from time import perf_counter
 
+import joblib
 import numpy as np
 import sklearn
 import torch
@@ -18,6 +19,7 @@ from sklearn.mixture import GaussianMixture
 
 from emkit import EMGaussianMixture, EMHiddenMarkov, kernels
 from emkit._em import step
+from emkit._executors import one_blas_thread, workers
 from emkit._sequences import arrange
 
 REPORT = Path(__file__).parents[2] / "docs" / "benchmarks_devices.md"
@@ -43,19 +45,21 @@ def seconds(work, repeats=5):
     return min(times)
 
 
-def iteration(model, X):
+def iteration(model, X, n_workers=1):
     """Seconds of one of the engine on all rows, from the same start wherever they are, and its log-likelihood."""
     data = model.prepare(X)
     model = model.calibrate(data)
     params = model.start(model.sketch(data), np.random.default_rng(0))
     blocks = model.split(data)
-    return seconds(lambda: step(model, blocks, params)), step(model, blocks, params).loglik
+    with one_blas_thread(), workers(n_workers) as run:
+        return seconds(lambda: step(model, blocks, params, run=run)), step(model, blocks, params, run=run).loglik
 
 
-def mixture(means):
+def mixture(means, shape):
     k, d = means.shape
-    given = {"weights_init": np.full(k, 1.0 / k), "means_init": means, "precisions_init": np.array([np.eye(d)] * k)}
-    return EMGaussianMixture(k, **given)._model()
+    precisions = {"full": np.array([np.eye(d)] * k), "diag": np.ones((k, d))}[shape]
+    given = {"weights_init": np.full(k, 1.0 / k), "means_init": means, "precisions_init": precisions}
+    return EMGaussianMixture(k, covariance_type=shape, **given)._model()
 
 
 def chain(k):
@@ -65,23 +69,19 @@ def chain(k):
     return estimator._model()
 
 
-def sklearn_iteration(X, means):
+def sklearn_iteration(X, means, shape):
     """Of whole fits: that of more steps less that of fewer."""
-    xp_means = torch.asarray(means, dtype=X.dtype, device=X.device)
-    eye = torch.eye(X.shape[1], dtype=X.dtype, device=X.device)
-    precisions = torch.stack([eye] * len(means))
-    weights = torch.full((len(means),), 1.0 / len(means), dtype=X.dtype, device=X.device)
+    k, d = means.shape
+
+    def there(array):
+        return torch.asarray(array, dtype=X.dtype, device=X.device)
+
+    precisions = {"full": np.array([np.eye(d)] * k), "diag": np.ones((k, d))}[shape]
+    given = {"weights_init": np.full(k, 1.0 / k), "means_init": means, "precisions_init": precisions}
+    given = {name: there(array) for name, array in given.items()}
 
     def fit(n):
-        GaussianMixture(
-            len(means),
-            tol=0.0,
-            max_iter=n,
-            init_params="random_from_data",
-            means_init=xp_means,
-            precisions_init=precisions,
-            weights_init=weights,
-        ).fit(X)
+        GaussianMixture(k, covariance_type=shape, tol=0.0, max_iter=n, init_params="random_from_data", **given).fit(X)
 
     return (seconds(lambda: fit(1 + STEPS), 3) - seconds(lambda: fit(1), 3)) / STEPS
 
@@ -93,28 +93,31 @@ def gemm_rate(dtype, device):
 
 
 def mixtures(say, n, device):
-    d, k = 32, 32
+    d, k, n_cores = 32, 32, joblib.cpu_count()
     rng = np.random.default_rng(0)
     means = 3.0 * rng.normal(size=(k, d))
     rows = means[rng.integers(k, size=n)] + rng.normal(size=(n, d))
     say(
-        f"\n## Mixtures\n\n{n} x {d}, {k} components, full covariances, seconds per EM iteration. *Share*: of the "
-        "arithmetic of a 4096 x 4096 product, counting the 4 d^2 K operations per row that whitening and second "
-        "moments take.\n"
+        f"\n## Mixtures\n\n{n} x {d}, {k} components, seconds per EM iteration; NumPy arrays on one core and on "
+        f"{n_cores}. *Share*: of the arithmetic of a 4096 x 4096 product, counting the 4 d^2 K operations per row that "
+        "whitening and second moments take.\n"
     )
-    say("| type | emkit, there | scikit-learn, there | ratio | emkit, NumPy | ratio | share |")
-    say("|---|---|---|---|---|---|---|")
-    for dtype in (torch.float32, torch.float64):
+    say(
+        "| covariances | type | emkit, there | scikit-learn, there | ratio | NumPy, one | ratio | all | ratio | share |"
+    )
+    say("|---|---|---|---|---|---|---|---|---|---|")
+    for shape, dtype in ((shape, dtype) for shape in ("full", "diag") for dtype in (torch.float32, torch.float64)):
         X = torch.asarray(rows, dtype=dtype, device=device)
-        local = rows.astype(str(dtype).removeprefix("torch."))
-        mine, there = iteration(mixture(means), X)
-        rival = sklearn_iteration(X, means)
-        processor, here = iteration(mixture(means), local)
+        name = str(dtype).removeprefix("torch.")
+        model, local = mixture(means, shape), rows.astype(name)
+        mine, there = iteration(model, X)
+        rival = sklearn_iteration(X, means, shape)
+        (one, here), (every, _) = (iteration(model, local, n_workers) for n_workers in (1, n_cores))
         print(f"log-likelihoods there and here: {there}, {here}")
-        share = 4 * d * d * k * n / mine / gemm_rate(dtype, device)
+        share = f"{4 * d * d * k * n / mine / gemm_rate(dtype, device):.0%}" if shape == "full" else ""
         say(
-            f"| {str(dtype).removeprefix('torch.')} | {mine:.4f} | {rival:.4f} | **{rival / mine:.1f}** | "
-            f"{processor:.4f} | **{processor / mine:.2f}** | {share:.0%} |"
+            f"| {shape} | {name} | {mine:.4f} | {rival:.4f} | **{rival / mine:.1f}** | {one:.4f} | "
+            f"**{one / mine:.2f}** | {every:.4f} | **{every / mine:.2f}** | {share} |"
         )
 
 
@@ -156,8 +159,7 @@ def main():
         torch.set_num_threads(1)
         say(
             '**No GPU was available**: "there" are torch tensors in the memory of the processor. The tables tell what '
-            "the array API costs there, beside the compiled kernels that NumPy arrays get, one thread each, other work "
-            "going on; of a GPU they tell nothing.\n"
+            "the array API costs there, beside the compiled kernels that NumPy arrays get, other work going on.\n"
         )
     say(
         f"Shortest times. {name}, torch {torch.__version__}, scikit-learn {sklearn.__version__}; processor: "
