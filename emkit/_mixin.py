@@ -36,6 +36,7 @@ from ._validation import (
     FLAG,
     NOTHING,
     SEED,
+    Floats,
     Instance,
     Interval,
     Number,
@@ -92,8 +93,8 @@ class EMMixin(Persistent, CallbackSupportMixin):  # type: ignore[misc]
         "n_features_in_": (Interval(int, 1, 1e7),),
         "log_likelihood_": (Number(),),
         "objective_": (Number(),),
-        "history_": (Vector("f"),),
-        "lower_bounds_": (Vector("f"),),
+        "history_": (Floats(),),
+        "lower_bounds_": (Floats(),),
         "n_iter_": (Interval(int, 1),),
         "status_": (Options(("converged", "max_iter", "stalled", "degenerate", "stopped")),),
         "converged_": (FLAG,),
@@ -277,7 +278,8 @@ class EMMixin(Persistent, CallbackSupportMixin):  # type: ignore[misc]
         if found is None:
             raise ValueError(f"{type(self).__name__}: {reason}")
         self._record(found, model)
-        self.lower_bounds_ = self.history_ / (_num_samples(X) if weight is None else weight.sum())
+        n_rows = _num_samples(X) if weight is None else weight.sum()
+        self.lower_bounds_ = [float(objective / n_rows) for objective in self.history_]
         params = model.restore(found.best.params, data)
         self._publish(self._settle(params if warm else model.canonical(params), X))
         self.__dict__.pop("_stream", None)  # what a stream taught is of another time
@@ -334,7 +336,7 @@ class EMMixin(Persistent, CallbackSupportMixin):  # type: ignore[misc]
         self._used = model  # with the priors of the fit, whatever parameters are set later
         self.log_likelihood_ = float(best.loglik)
         self.objective_ = float(best.objective)
-        self.history_ = best.history
+        self.history_ = best.history.tolist()
         self.n_iter_ = max(1, best.n_steps)
         self.status_ = best.status
         self.converged_ = best.status == "converged"

@@ -144,6 +144,18 @@ class Vector:
         return f"an array of one dimension, of finite {'floats' if 'f' in self.kinds else 'integers'}"
 
 
+class Floats:
+    """A list of finite floats."""
+
+    def allows(self, value: Any) -> bool:
+        """Whether it is one."""
+        return isinstance(value, list) and all(isinstance(each, float) and np.isfinite(each) for each in value)
+
+    def __str__(self) -> str:
+        """Name it."""
+        return "a list of finite floats"
+
+
 NOTHING = Options((None,))
 FLAG = Instance((bool, np.bool_), "a bool")
 SEED = (

@@ -108,7 +108,7 @@ class EMImputer(IncompleteAnalysis, StreamMixin, TransformerMixin, BaseEstimator
         Of the observed cells of the training data at the returned parameters, in nats.
     objective_ : float
         Log-likelihood plus log prior: what EM climbs.
-    history_ : ndarray
+    history_ : list of float
         Objective at each accepted step.
     n_iter_ : int
         EM steps.

@@ -111,9 +111,9 @@ class EMHiddenMarkov(
         Of the training data at the returned parameters, in nats.
     objective_ : float
         Log-likelihood plus log prior: what EM climbs.
-    history_ : ndarray
+    history_ : list of float
         Objective at each accepted step.
-    lower_bounds_ : ndarray
+    lower_bounds_ : list of float
         ``history_`` per row.
     n_iter_ : int
         EM steps of the best start.

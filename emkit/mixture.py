@@ -119,9 +119,9 @@ class EMGaussianMixture(StreamMixin, ClusterMixin, BaseEstimator):  # type: igno
         Of the training data at the returned parameters, in nats.
     objective_ : float
         Log-likelihood plus log prior: what EM climbs.
-    history_ : ndarray
+    history_ : list of float
         Objective at each accepted step.
-    lower_bound_, lower_bounds_ : float, ndarray
+    lower_bound_, lower_bounds_ : float, list of float
         ``objective_`` and ``history_`` per unit of weight.
     n_iter_ : int
         EM steps of the best start.

@@ -192,12 +192,13 @@ def test_complex_numbers_are_refused(library, estimator):
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("estimator", [EMGaussianMixture(random_state=0), EMHiddenMarkov(random_state=0)])
-def test_scikit_learn_checks(library, estimator):
+def test_scikit_learn_checks(library, dtype, estimator):
     pytest.importorskip(library)
     for category in (DataWarning, ConvergenceWarning):  # the data of these checks are few, and collinear
         warnings.simplefilter("ignore", category)
-    check_array_api_input(type(estimator).__name__, estimator, library, dtype_name="float64")
+    check_array_api_input(type(estimator).__name__, estimator, library, dtype_name=dtype)
 
 
 # Sequences

@@ -125,7 +125,7 @@ def test_nothing_is_drawn_of_what_is_not_fitted():
 def test_the_climb_is_the_history():
     fitted = EMGaussianMixture(3, n_init=5, random_state=0).fit(FAITHFUL)
     display = draw(ConvergenceDisplay.from_estimator(fitted))
-    np.testing.assert_array_equal(display.climb_.get_ydata(), fitted.objective_ - fitted.history_)
+    np.testing.assert_array_equal(display.climb_.get_ydata(), fitted.objective_ - np.asarray(fitted.history_))
     assert display.climb_.get_ydata()[-1] == 0.0
     ends = np.sort([start["objective"] for start in fitted.restarts_])[::-1]
     np.testing.assert_array_equal(display.starts_["converged"].get_ydata(), np.maximum(fitted.objective_ - ends, 0.0))

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from .._arrays import bring
 from ._drawing import GREY, PALETTE, panels
 
 Array = NDArray[Any]
@@ -107,7 +106,7 @@ class ConvergenceDisplay:
         'Start 0: converged'
         """
         check_is_fitted(estimator, ["history_", "restarts_"])
-        return cls(bring(estimator.history_), estimator.restarts_, estimator.gap_).plot(ax=ax)
+        return cls(np.asarray(estimator.history_), estimator.restarts_, estimator.gap_).plot(ax=ax)
 
     def plot(self, ax: Any = None) -> Self:
         """Draw the winner's climb, and the starts if there were several.

@@ -98,6 +98,7 @@ class Whitened:
     def __init__(self, X: Elsewhere, white: Whitening, seconds: str | None):
         xp, (k, d) = namespace(X), white.offset.shape
         self._xp, self._seconds, self.width = xp, seconds, k * d
+        self._ones = send(np.ones((d, 1)), X, X.dtype)  # a product with it is a sum, faster than the library's
         self._constant = send(white.constant[:, None], X, X.dtype)
         self._floor = send(_floor(white, xp.finfo(X.dtype).bits // 8)[:, None], X, X.dtype)
         self._offset = send(white.offset[:, None, :], X, X.dtype)
@@ -122,7 +123,7 @@ class Whitened:
     def log_joint(self, z: Elsewhere) -> tuple[Elsewhere, Elsewhere]:
         """Log-probabilities, and ``y``."""
         xp, y = self._xp, self.whiten(z)
-        joint = xp.maximum(self._constant - 0.5 * xp.linalg.vector_norm(y, axis=2) ** 2, self._floor)
+        joint = xp.maximum(self._constant - 0.5 * ((y * y) @ self._ones)[:, :, 0], self._floor)
         return xp.permute_dims(joint, (1, 0)), y
 
     def sums(self, kept: Elsewhere, resp: Elsewhere) -> list[Elsewhere]:
