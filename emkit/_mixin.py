@@ -9,7 +9,6 @@ An estimator adds its constructor and three hooks: ``_model`` (constructor param
 
 from __future__ import annotations
 
-import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -51,6 +50,7 @@ from ._validation import (
     spawn,
 )
 from ._watch import Watcher
+from .exceptions import warn
 
 Array = NDArray[Any]
 
@@ -348,20 +348,18 @@ class EMMixin(Persistent, CallbackSupportMixin):  # type: ignore[misc]
         if not self.converged_ and found.best.reason != ASKED:
             remedy = _REMEDY[self.status_].format(gap=self.gap_)
             message = f"{type(self).__name__} did not converge ({self.status_}): {found.best.reason}"
-            warnings.warn(f"{message}; {remedy}" if remedy else message, ConvergenceWarning, stacklevel=6)
+            warn(f"{message}; {remedy}" if remedy else message, ConvergenceWarning)
         if found.is_lone and self.status_ != "degenerate":
-            warnings.warn(
+            warn(
                 f"{type(self).__name__} found its optimum only once, other starts led to lower ones: there may be a "
                 "higher one; restarts_ tells of each start, a larger n_init or another random_state tries more",
                 ConvergenceWarning,
-                stacklevel=6,
             )
         failed = [row for row in found.restarts if row["status"] == "failed"]
         if failed:
-            warnings.warn(
+            warn(
                 f"{len(failed)} of {len(found.restarts)} starts failed and were passed over; restarts_ says why",
                 ConvergenceWarning,
-                stacklevel=6,
             )
 
     # After the fit ----------------------------------------------------------------------------------------------------

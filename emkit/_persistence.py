@@ -32,7 +32,7 @@ from ._charts import pack, unpack
 from ._model import Emission, Model
 from ._show_versions import __version__
 from ._validation import Rules, check_parameter, check_parameters
-from .exceptions import InconsistentVersionWarning
+from .exceptions import InconsistentVersionWarning, warn
 
 Array = NDArray[Any]
 Classes = Mapping[str, type]
@@ -534,9 +534,8 @@ def _plain(value: Any) -> Any:
 
 def _check_version(name: str, version: str) -> None:
     if version != __version__:
-        warnings.warn(
+        warn(
             f"{name} was saved by emkit {version} and is read by emkit {__version__}: it may not work, or give other "
             "answers; install that version, or fit anew",
             InconsistentVersionWarning,
-            stacklevel=3,
         )

@@ -8,7 +8,6 @@ could be otherwise: it is held where it is.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy, deepcopy
 from typing import Any
@@ -27,7 +26,7 @@ from ._executors import Run, count_workers, workers
 from ._model import Ascent, Data, Degenerate, Model, Params, Stats, add
 from ._sequences import Sequences
 from ._sources import Blocks
-from .exceptions import DataWarning
+from .exceptions import DataWarning, warn
 
 Array = NDArray[Any]
 
@@ -211,11 +210,10 @@ def standard_errors(
         covariance = here.covariance(information, outer, _remedy(estimator))
         slope = here.directions.T @ here.score(np.zeros(here.size))
     if asymmetry > 1e-3:
-        warnings.warn(
+        warn(
             f"the information is only symmetric to {asymmetry:.1g}: so are the standard errors accurate; "
             "method='bootstrap' does without derivatives",
             DataWarning,
-            stacklevel=3,
         )
     inside = here.directions.T @ information @ here.directions
     _check_maximum(estimator, 0.5 * float(slope @ np.linalg.solve(inside, slope)))
@@ -226,11 +224,10 @@ def standard_errors(
             for name, value in found.estimates.items()
             for index in np.argwhere((found[name] == 0.0) & ((value < 1e-6) | (value > 1.0 - 1e-6)))
         ]
-        warnings.warn(
+        warn(
             f"on the boundary, held there, and given a standard error of 0: {', '.join(held[:8])}"
             f"{f' and {len(held) - 8} more' if len(held) > 8 else ''}",
             DataWarning,
-            stacklevel=3,
         )
     return found
 
@@ -243,7 +240,7 @@ def _check_maximum(estimator: Any, gain: float) -> None:
     left = f"the estimate is about {gain:.2g} nats below the maximum for these rows"
     if gain <= _MUCH * max(estimator.tol, gap):
         text = f"{left}: standard errors mean little there; fit with a smaller tol"
-        warnings.warn(text, DataWarning, stacklevel=4)
+        warn(text, DataWarning)
         return
     raise ValueError(f"{left}, and standard errors are those of a maximum: {_remedy(estimator)}")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, time, timedelta
@@ -21,7 +20,7 @@ from . import kernels
 from ._arrays import bring, is_elsewhere, namespace
 from ._blocks import release
 from ._sources import is_arrow, is_source
-from .exceptions import DataWarning, InvalidParameterError
+from .exceptions import DataWarning, InvalidParameterError, warn
 
 Array = NDArray[Any]
 
@@ -496,11 +495,10 @@ def check_weight(sample_weight: Any, n_rows: int) -> Array | None:
     if not 1e-100 < total < 1e100:
         raise ValueError(f"sample_weight sums to {total:g}; weights count rows: bring them nearer to 1")
     if total < 1.0 + 1e-9 < n_rows:
-        warnings.warn(
+        warn(
             f"sample_weight sums to {total:g}, so {n_rows} rows count as {total:g}: weights are counts, not shares; "
             f"multiply them by {n_rows / total:g}",
             DataWarning,
-            stacklevel=4,
         )
     return None if (weight == 1.0).all() else _aligned(weight)
 

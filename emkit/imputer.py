@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from typing import Any, ClassVar, NamedTuple
 
@@ -23,7 +22,7 @@ from ._sources import Source, blockwise, is_source, opened
 from ._stream import StreamMixin
 from ._uncertainty import slowest_rate
 from ._validation import FLAG, NOTHING, ArrayLike, Interval, Number, Options, Rules, as_floats, check_holes, generator
-from .exceptions import DataWarning
+from .exceptions import DataWarning, warn
 from .normal import MissingNormal, Normal, deviations, inverse, unidentified, varying
 
 Array = NDArray[Any]
@@ -382,7 +381,7 @@ class EMImputer(IncompleteAnalysis, StreamMixin, TransformerMixin, BaseEstimator
         return ", ".join(str(j) if names is None else repr(names[j]) for j in columns)
 
     def _warn(self, message: str) -> None:
-        warnings.warn(f"{type(self).__name__}: {message}", DataWarning, stacklevel=5)
+        warn(f"{type(self).__name__}: {message}", DataWarning)
 
     def _flag(self, patterns: Patterns) -> None:
         empty = patterns.empty_rows()

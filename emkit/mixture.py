@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from functools import partial
 from operator import add
 from typing import Any, ClassVar, Literal
@@ -30,7 +29,7 @@ from ._validation import (
 )
 from .emissions.gaussian import Gaussian
 from .emissions.shapes import SHAPES
-from .exceptions import DataWarning
+from .exceptions import DataWarning, warn
 from .finite_mixture import Given, Mixture, Parts, count_labels
 
 Array = NDArray[Any]
@@ -249,11 +248,10 @@ class EMGaussianMixture(StreamMixin, ClusterMixin, BaseEstimator):  # type: igno
         _check_values(given, law)
         n_parameters = k - 1 + k * d + law.n_covariance_parameters(k, d)
         if n_parameters > n * d:
-            warnings.warn(
+            warn(
                 f"{n_parameters} parameters for {n} rows of {d} numbers: the fit says more of reg_covar than of the "
                 "data; use fewer components or a simpler covariance_type",
                 DataWarning,
-                stacklevel=3,
             )
 
     def _settle(self, params: Parts, X: Array) -> Parts:

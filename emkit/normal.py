@@ -12,7 +12,6 @@ with the prior's ``D`` and ``df`` (neither, nor ``p + 1``, without one).
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -26,7 +25,7 @@ from . import kernels
 from ._charts import Cholesky, Real
 from ._model import Charts, Degenerate, Model, Rounding
 from ._patterns import Incomplete, Patterns, group, incomplete, monotone_order
-from .exceptions import DataWarning
+from .exceptions import DataWarning, warn
 
 Array = NDArray[Any]
 
@@ -130,11 +129,10 @@ class MissingNormal(Model):
         """A ridge, announced, if the prior was left to us."""
         if not self.willing:
             return None
-        warnings.warn(
+        warn(
             f"prior='ridge' with prior_strength={self.strength:g} is used, because {reason}; choose prior_strength by "
             "cross-validation, or set prior=None to insist on maximum likelihood",
             DataWarning,
-            stacklevel=5,
         )
         return replace(self, kind="ridge", willing=False).calibrate(data)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from inspect import signature
@@ -19,7 +18,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from ._executors import count_workers
 from ._mixin import EMMixin
 from ._validation import NOTHING, Interval, check_parameter
-from .exceptions import InvalidParameterError
+from .exceptions import InvalidParameterError, warn
 
 _CRITERIA = ("aic", "bic", "icl")
 
@@ -154,11 +153,10 @@ def select(
         reasons = dict.fromkeys(f"{row['status']}: {row['reason']}" for row in results)
         raise ValueError(f"no candidate has a regular fit ({'; '.join(reasons)})")
     if failed:
-        warnings.warn(
+        warn(
             f"{len(failed)} of {len(results)} candidates failed and were passed over; results_ says why "
             f"({failed[0]['reason']})",
             ConvergenceWarning,
-            stacklevel=2,
         )
     winner = done[best][0]
     if head is not None:

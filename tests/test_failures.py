@@ -23,6 +23,7 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
 from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from emkit import EMGaussianMixture, EMHiddenMarkov, EMImputer
@@ -882,3 +883,12 @@ def test_weights_that_are_shares_are_named():
 def test_a_seed_sequence_is_not_used_up():
     seed = np.random.SeedSequence(3)
     assert_array_equal(fit(Xb, 3, random_state=seed).means_, fit(Xb, 3, random_state=seed).means_)
+
+
+def test_a_warning_points_at_the_line_that_asked():
+    X = np.random.default_rng(0).normal(size=(60, 2))
+    hasty = EMGaussianMixture(3, max_iter=1, n_init=1)
+    for estimator in (hasty, make_pipeline(hasty), GridSearchCV(hasty, {"tol": [1e-3]}, cv=2)):
+        with pytest.warns(ConvergenceWarning) as told:
+            estimator.fit(X)
+        assert {warning.filename for warning in told} == {__file__}

@@ -19,7 +19,6 @@ conditional covariance in addition; rows without holes do not take notice.
 
 from __future__ import annotations
 
-import warnings
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,7 +33,7 @@ from .._arrays import blank, is_elsewhere, send
 from .._blocks import Rows, has_holes, moments
 from .._model import Emission, Passes, Rounding, Succession, add
 from .._patterns import units
-from ..exceptions import DataWarning
+from ..exceptions import DataWarning, warn
 from ._holes import find_holes
 
 Array = NDArray[Any]
@@ -175,11 +174,10 @@ class Gaussian(Emission):
                     f"column {blurred[0]} of X is constant at {mean[blurred[0]]:.3g}, so large that float64 has no "
                     "neighbours of it in the units of the other columns; drop it"
                 )
-            warnings.warn(
+            warn(
                 f"column {listed(np.flatnonzero(~varies))} is constant: it distinguishes no "
                 "components, but its parameters count in bic and aic; drop it",
                 DataWarning,
-                stacklevel=2,
             )
         if covariance is not None:
             self._warn_of_collinear(covariance, varies)

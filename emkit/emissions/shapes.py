@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from scipy.linalg import lapack
 from .._blocks import Rows, scatter
 from .._charts import Cholesky, Positive, Real
 from .._model import Charts, Degenerate
-from ..exceptions import DataWarning, InvalidParameterError
+from ..exceptions import DataWarning, InvalidParameterError, warn
 from .gaussian import Gaussian, Gaussians, Sums, listed
 
 Array = NDArray[Any]
@@ -66,12 +65,11 @@ class _Correlated(Gaussian):
         null = vectors[:, values < 1e-12 * len(deviations)]
         if null.shape[1]:
             involved = np.flatnonzero(varies)[np.abs(null).max(axis=1) > 1e-3]
-            warnings.warn(
+            warn(
                 f"columns {listed(involved)} are collinear (rank {len(deviations) - null.shape[1]} of "
                 f"{len(deviations)}): covariances are singular but for reg_covar; drop columns, or use "
                 "covariance_type='diag'",
                 DataWarning,
-                stacklevel=4,
             )
 
     def covariances(self, params: Gaussians) -> Array:

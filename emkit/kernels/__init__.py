@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-import warnings
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from .._arrays import is_elsewhere
-from ..exceptions import KernelWarning
+from ..exceptions import KernelWarning, warn
 from . import devices, reference
 from .reference import (
     condense_missing,
@@ -167,11 +166,10 @@ def _choose() -> str:
             )
         else:
             cause, remedy = "its compiled kernels are missing", "Reinstall it with a C++17 compiler"
-        warnings.warn(
+        warn(
             f"emkit runs on NumPy: {cause}, and fits take several times longer. {remedy}, or set "
             "EMKIT_KERNELS=reference to accept this",
             KernelWarning,
-            stacklevel=2,
         )
     return wanted
 
