@@ -164,6 +164,11 @@ class IncompleteAnalysis(EMMixin):
         -------
         ndarray of shape (n_imputations, n_samples, n_features kept)
 
+        Raises
+        ------
+        ValueError
+            For rows or weights that are not those of the fit, or a method that is not known.
+
         References
         ----------
         Honaker, J. & King, G. (2010). What to do about missing values in time-series cross-section data. *American
@@ -188,14 +193,13 @@ class IncompleteAnalysis(EMMixin):
             raise ValueError(f"method must be 'posterior' or 'bootstrap'. Got {method!r} instead.")
         X = self._check_rows(X, reset=False)
         weight = check_weight(sample_weight, len(X))
+        if method == "posterior" and weight is not None and (weight != np.round(weight)).any():
+            raise ValueError("the posterior needs whole numbers as sample_weight; use method='bootstrap'")
+        self._refuse_other_rows(X, weight)
         rng = generator(random_state)
         params, model = self._recall(), self._used
         if method == "posterior":
-            rows = X
-            if weight is not None:
-                if (weight != np.round(weight)).any():
-                    raise ValueError("the posterior needs whole numbers as sample_weight; use method='bootstrap'")
-                rows = np.repeat(X, weight.astype(np.intp), axis=0)
+            rows = X if weight is None else np.repeat(X, weight.astype(np.intp), axis=0)
             rate = min(max(self.worst_missing_information_, 0.05), 0.99)
             draws = posterior_draws(model, rows, params, rng, max(3, int(np.ceil(np.log(0.02) / np.log(rate)))))
         else:
@@ -203,6 +207,18 @@ class IncompleteAnalysis(EMMixin):
                 weight = np.ones(len(X))
             draws = (self._resampled(model, X, weight, params, rng) for _ in range(n_imputations))
         return np.array([self._complete(X, rng, draw) for draw, _ in zip(draws, range(n_imputations), strict=False)])
+
+    def _refuse_other_rows(self, X: Array, weight: Array | None) -> None:
+        """Refuse rows whose log-likelihood is not that of the fit; that of a stream is of no rows in particular."""
+        if "_stream" in vars(self):
+            return
+        (log_density,) = self._fill(X, self._recall(), "log_density")
+        found = float(log_density.sum() if weight is None else log_density @ weight)
+        if not abs(found - self.log_likelihood_) <= 1e-6 * (abs(found) + len(X)):
+            raise ValueError(
+                f"the log-likelihood of X is {found:.10g}, but that of the fit was {self.log_likelihood_:.10g}: give "
+                "the rows of the fit, with its sample_weight"
+            )
 
     def _resampled(
         self, model: MissingNormal, X: Array, weight: Array, params: Normal, rng: np.random.Generator

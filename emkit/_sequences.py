@@ -187,8 +187,15 @@ class _Asked:
         return told
 
 
-def refuse_lengths(y: Any, X: Any) -> None:
-    """Refuse lengths of sequences given in the place of y, which is ignored."""
+def refuse_mistaken(X: Any, y: Any) -> None:
+    """Refuse series where tables are meant, and lengths of sequences in the place of y, which is ignored."""
+    if isinstance(X, list | tuple) and len(X) and all(len(getattr(x, "shape", ())) == 1 for x in X):
+        sizes = [x.shape[0] for x in X]
+        if min(sizes) < max(sizes) or len(X) < sizes[0]:
+            raise ValueError(
+                f"X is a list of {len(X)} arrays of one dimension, the first of {sizes[0]} numbers: give each sequence "
+                "as a table of shape (rows, columns), one column being x[:, None]; rows of a table as one array"
+            )
     if y is None:
         return
     if len(getattr(X, "shape", ())) != 2 or np.ndim(y) != 1:

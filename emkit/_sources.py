@@ -237,6 +237,10 @@ class Each:
     def __iter__(self) -> Iterator[Any]:
         return self._begin()
 
+    def __repr__(self) -> str:
+        """Say what to do with it."""
+        return "<what is said of each block: iterate>"
+
 
 def each(function: Callable[[Any], Any], X: Any) -> Each:
     """What a function says of every block that is not empty."""

@@ -205,6 +205,12 @@ def standard_errors(
         information, asymmetry = here.information()
         outer = None
         if method == "sandwich":
+            n_units, n_free = _n_units(X), here.directions.shape[1]
+            if n_units <= n_free:
+                raise ValueError(
+                    f"the sandwich needs more independent rows or sequences than parameters: X has {n_units} for "
+                    f"{n_free}; use method='information'"
+                )
             parts = _units(X, weight, here.size)
             outer = np.sum([_outer_products(here, estimator, model, data, *part) for part in parts], axis=0)
         covariance = here.covariance(information, outer, _remedy(estimator))

@@ -143,6 +143,21 @@ class Vector:
         return f"an array of one dimension, of finite {'floats' if 'f' in self.kinds else 'integers'}"
 
 
+class Vectors:
+    """Such arrays in a list."""
+
+    def __init__(self, kinds: str) -> None:
+        self._each = Vector(kinds)
+
+    def allows(self, value: Any) -> bool:
+        """Whether it is one."""
+        return isinstance(value, list) and all(map(self._each.allows, value))
+
+    def __str__(self) -> str:
+        """Name it."""
+        return f"a list, each {self._each}"
+
+
 class Floats:
     """A list of finite floats."""
 
@@ -168,6 +183,9 @@ SEED = (
 
 Rules = Mapping[str, tuple[Rule, ...]]
 
+# Characters of a value that a message repeats.
+_LONGEST_SHOWN = 300
+
 
 def check_parameters(estimator: Any, rules: Rules) -> None:
     """Raise on the first constructor parameter that breaks its rules; one without rules is left to its owner."""
@@ -183,9 +201,17 @@ def check_parameter(owner: str, name: str, value: Any, allowed: tuple[Rule, ...]
         *most, last = [str(rule) for rule in allowed]
         wanted = f"{', '.join(most)} or {last}" if most else last
         hint = f": give an instance, {value.__name__}()" if isinstance(value, type) else ""
-        huge = isinstance(value, Real) and not _is_float(value)
-        got = f"an int beyond {sys.float_info.max:.1e}, the largest float," if huge else repr(value)
-        raise InvalidParameterError(f"The {name!r} {what} of {owner} must be {wanted}. Got {got} instead{hint}.")
+        raise InvalidParameterError(
+            f"The {name!r} {what} of {owner} must be {wanted}. Got {_shown(value)} instead{hint}."
+        )
+
+
+def _shown(value: Any) -> str:
+    """Give a value as a message repeats it."""
+    if isinstance(value, Real) and not _is_float(value):
+        return f"an int beyond {sys.float_info.max:.1e}, the largest float,"
+    text = repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
 def as_floats(name: str, value: Any) -> Array:
@@ -196,7 +222,7 @@ def as_floats(name: str, value: Any) -> Array:
         raise InvalidParameterError(f"{name} must be an array of numbers: {error}") from error
 
 
-_DROP = "impute or drop it first"
+_DROP = "impute it first, for example by EMImputer, or drop it"
 
 
 def check_rows(estimator: Any, X: Any, *, reset: bool, remedy: str = _DROP) -> Any:

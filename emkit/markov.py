@@ -16,7 +16,7 @@ from ._chain_analysis import ChainAnalysis
 from ._executors import count_workers
 from ._mixin import EMMixin
 from ._patterns import observed
-from ._sequences import Sequences, arrange, refuse_lengths
+from ._sequences import Sequences, arrange, refuse_mistaken
 from ._sources import Source, is_dask, is_open, is_source, read
 from ._stream import StreamMixin
 from ._validation import (
@@ -27,6 +27,8 @@ from ._validation import (
     Interval,
     Options,
     Rules,
+    Vector,
+    Vectors,
     as_floats,
     check_holes,
     check_rows,
@@ -171,6 +173,7 @@ class EMHiddenMarkov(
     _fitted_rules: ClassVar[Rules] = {
         **StreamMixin._fitted_rules,
         "emission_": (Instance((Emission,), "an Emission"),),
+        "labels_": (NOTHING, Vector("iu"), Vectors("iu")),
         "_is_stationary": (FLAG,),
         "_published": (Instance((tuple,), "a tuple"),),
     }
@@ -437,7 +440,7 @@ class EMHiddenMarkov(
         array([[13.3],
                [23.1]])
         """
-        refuse_lengths(y, X)
+        refuse_mistaken(X, y)
         self._fit(arrange(X, groups, lengths), sample_weight)
         return self
 
@@ -500,7 +503,7 @@ class EMHiddenMarkov(
         array([[0.],
                [5.]])
         """
-        refuse_lengths(y, X)
+        refuse_mistaken(X, y)
         self._take_in(arrange(X, groups, lengths), sample_weight)
         return self
 

@@ -32,6 +32,11 @@ class Pooled(NamedTuple):
         low, high : ndarray
             Of the shape of one estimate.
 
+        Raises
+        ------
+        ValueError
+            For a confidence that is no probability between 0 and 1.
+
         Examples
         --------
         >>> from emkit import pool
@@ -40,6 +45,8 @@ class Pooled(NamedTuple):
         >>> print(f"{low:.2f} to {high:.2f}")
         0.47 to 1.63
         """
+        if not 0.0 < confidence < 1.0:
+            raise ValueError(f"confidence must lie between 0 and 1. Got {confidence!r} instead.")
         half = t.ppf(0.5 + 0.5 * confidence, self.df) * self.standard_error
         return self.estimate - half, self.estimate + half
 

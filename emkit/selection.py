@@ -174,17 +174,17 @@ def _apart(estimator: Any) -> tuple[Pipeline | None, Any, str]:
 
 def _check(estimator: Any, final: Any, prefix: str, candidates: list[dict[str, Any]], criterion: str) -> None:
     """Refuse what no candidate could be fitted or compared by."""
+    if not isinstance(final, EMMixin):
+        raise InvalidParameterError(
+            f"select compares estimators of emkit, but {type(final).__module__}.{type(final).__name__} is none; for "
+            "others use GridSearchCV(estimator, param_grid)"
+        )
     able = [name for name in _CRITERIA if hasattr(final, name)]
     if criterion not in able:
         which = f"of {type(final).__name__} must be one of {', '.join(map(repr, able))}"
         if criterion == "loo":
             which += "; for the log-density of rows left out use GridSearchCV(estimator, param_grid, cv=LeaveOneOut())"
         raise InvalidParameterError(f"The criterion {which}. Got {criterion!r} instead.")
-    if not isinstance(final, EMMixin):
-        raise InvalidParameterError(
-            f"select compares estimators of emkit, but {type(final).__module__}.{type(final).__name__} is none; for "
-            "others use GridSearchCV(estimator, param_grid)"
-        )
     if not candidates:
         raise ValueError("param_grid is empty: give at least one candidate, such as {'n_components': [1, 2, 3]}")
     known = estimator.get_params()

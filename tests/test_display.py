@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from scipy.integrate import trapezoid
 from scipy.stats import multivariate_normal
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from emkit import EMGaussianMixture, EMHiddenMarkov, EMImputer, datasets, select
 from emkit.display import (
@@ -117,6 +119,17 @@ def test_nothing_is_drawn_of_what_is_not_fitted():
     ):
         with pytest.raises(ValueError, match="not fitted"):
             drawn()
+
+
+def test_a_display_says_what_it_is_for():
+    pipeline = make_pipeline(StandardScaler(), EMGaussianMixture(2, random_state=0)).fit(FAITHFUL)
+    for display in (MixtureDisplay, ConvergenceDisplay):
+        with pytest.raises(TypeError, match=r"not a Pipeline: give pipeline\[-1\], and pipeline\[:-1\].transform"):
+            display.from_estimator(pipeline, *([FAITHFUL] if display is MixtureDisplay else []))
+    with pytest.raises(TypeError, match="MixtureDisplay shows an EMGaussianMixture, but this is of EMImputer"):
+        MixtureDisplay.from_estimator(EMImputer().fit(FAITHFUL), FAITHFUL)
+    with pytest.raises(TypeError, match="shows an estimator of emkit, but this is of StandardScaler"):
+        ConvergenceDisplay.from_estimator(pipeline[0])
 
 
 # Convergence ----------------------------------------------------------------------------------------------------------

@@ -451,6 +451,18 @@ def test_the_spread_of_the_draws_is_that_of_the_estimates():
     np.testing.assert_allclose(pooled.estimate, imputer.mean_, atol=0.5 * pooled.standard_error.max())
 
 
+def test_imputations_are_of_the_rows_of_the_fit():
+    X = holes(200, 3, 0.2, seed=4)
+    weight = np.arange(len(X)) % 2 + 1.0
+    for other in (100.0 * X, X[:150]):
+        with pytest.raises(ValueError, match=r"but that of the fit was .*: give the rows of the fit"):
+            EMImputer().fit(X).multiple_impute(other, 2)
+    weighted = EMImputer().fit(X, sample_weight=weight)
+    assert weighted.multiple_impute(X, 2, sample_weight=weight).shape == (2, *X.shape)
+    with pytest.raises(ValueError, match="with its sample_weight"):
+        weighted.multiple_impute(X, 2)
+
+
 def test_pool_by_hand():
     pooled = pool([1.0, 2.0, 3.0], [0.5, 0.5, 0.5])
     assert pooled.estimate == 2.0
@@ -459,6 +471,9 @@ def test_pool_by_hand():
     assert pooled.df == pytest.approx(2 / ((4 / 3) / (0.5 + 4 / 3)) ** 2)
     low, high = pooled.interval(0.9)
     assert low < 2.0 < high
+    for confidence in (0.0, 1.5, 95, np.nan):
+        with pytest.raises(ValueError, match="confidence must lie between 0 and 1"):
+            pooled.interval(confidence)
     assert pool([1.0, 1.0], [0.5, 0.5], df_complete=10).df == pytest.approx(11 / 13 * 10)
     np.testing.assert_array_equal(pool(np.ones((3, 2)), np.zeros((3, 2))).standard_error, [0.0, 0.0])
 

@@ -155,6 +155,17 @@ def test_a_positional_y_is_ignored():  # E7: hl reads it as lengths
     same(EMHiddenMarkov(random_state=0).fit(X, np.ones(100, int)), EMHiddenMarkov(random_state=0).fit(X))
 
 
+@pytest.mark.parametrize("kind", [np.asarray, pd.Series])
+@pytest.mark.parametrize("lengths", [(40, 40), (40, 30)])
+def test_series_are_no_tables(kind, lengths):
+    series = [kind(np.random.default_rng(n).normal(size=n)) for n in lengths]
+    for method in (EMHiddenMarkov(2).fit, EMHiddenMarkov(2).partial_fit):
+        with pytest.raises(ValueError, match=r"list of 2 arrays of one dimension, the first of 40 .* x\[:, None\]"):
+            method(series)
+    rows = list(np.random.default_rng(0).normal(size=(60, 2)))
+    same(EMHiddenMarkov(2, random_state=0).fit(rows), EMHiddenMarkov(2, random_state=0).fit(np.array(rows)))
+
+
 @pytest.mark.parametrize(
     ("how", "message"),
     [
@@ -312,7 +323,7 @@ def test_starting_values_are_checked(how, message):
 
 @shapes
 def test_constant_data_are_named_not_converged(shape):  # E19: hl: converged with invented variances
-    with pytest.warns(DataWarning, match="column 0 is constant"), warnings.catch_warnings():
+    with pytest.warns(DataWarning, match="constant columns: 0"), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         model = EMHiddenMarkov(covariance_type=shape, random_state=0).fit(np.ones((50, 1)))
     assert model.status_ == "degenerate" or shape == "tied"

@@ -108,6 +108,7 @@ FITTED = {
     "chain-student-t": (chain(StudentT(), start="stationary"), NUMBERS),
     "chain-gaussian-mixture": (chain(MixedGaussian(2, "diag"), algorithm="map"), NUMBERS),
     "chain-columns": (chain(MANY), TABLE),
+    "chain-list": (chain("gaussian"), [NUMBERS[:30], NUMBERS[30:]]),
 }
 
 
@@ -139,7 +140,7 @@ def assert_same(again, estimator, X):
     ours, theirs = answers(again, X), answers(estimator, X)
     assert ours.keys() == theirs.keys()
     for name, value in theirs.items():
-        np.testing.assert_array_equal(np.asarray(ours[name]), np.asarray(value), err_msg=name)
+        assert_equal(ours[name], value)
     assert vars(again).keys() == vars(estimator).keys()
     for name, value in vars(estimator).items():
         if name.endswith("_"):
@@ -154,7 +155,7 @@ def assert_equal(one, other):
     if isinstance(one, np.ndarray):
         assert one.dtype == other.dtype
         np.testing.assert_array_equal(one, other)
-    elif isinstance(one, tuple):
+    elif isinstance(one, tuple | list):
         for left, right in zip(one, other, strict=True):
             assert_equal(left, right)
     else:

@@ -210,7 +210,7 @@ def test_it_fails_if_all_fail():
         (SEEDED, "BIC", "criterion of EMGaussianMixture must be one of 'aic', 'bic', 'icl'. Got 'BIC'"),
         (SEEDED, "loo", r"LeaveOneOut\(\)"),
         (EMImputer(), "icl", "criterion of EMImputer must be one of 'aic', 'bic'. Got 'icl'"),
-        (StandardScaler(), "bic", "criterion of StandardScaler"),
+        (StandardScaler(), "bic", r"StandardScaler is none; for others use GridSearchCV"),
     ],
 )
 def test_unknown_criteria(estimator, criterion, message):

@@ -147,6 +147,13 @@ def test_the_sandwich_is_right_where_the_model_is_wrong():
     assert fitted.standard_errors(x).covariances_.item() < 0.8 * right
 
 
+def test_the_sandwich_needs_many_units():
+    X = np.random.default_rng(5).normal(size=(300, 1)) + 5.0 * (np.arange(300)[:, None] // 20 % 2)
+    fitted = EMHiddenMarkov(2, random_state=0).fit([X[:100], X[100:200], X[200:]])
+    with pytest.raises(ValueError, match="more independent rows or sequences than parameters: X has 3 for 7; use"):
+        fitted.standard_errors([X[:100], X[100:200], X[200:]], method="sandwich")
+
+
 def test_a_probability_of_zero_is_held_and_named():
     mask = np.array([[True, True], [False, True]])
     X = np.concatenate([np.random.default_rng(5).normal(mean, 1.0, (40, 1)) for mean in (0.0, 6.0)])

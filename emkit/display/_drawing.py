@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
 
 Array = NDArray[Any]
 
@@ -13,6 +15,17 @@ Array = NDArray[Any]
 # Color Universal Design. https://jfly.uni-koeln.de/color/
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
 GREY = "#8C8C8C"
+
+
+def check_shown(display: str, estimator: Any, kind: type, what: str) -> None:
+    """Refuse what a display is not for, and what is not fitted."""
+    if isinstance(estimator, Pipeline):
+        raise TypeError(
+            f"{display} shows an estimator, not a Pipeline: give pipeline[-1], and pipeline[:-1].transform(X) for X"
+        )
+    if not isinstance(estimator, kind):
+        raise TypeError(f"{display} shows {what}, but this is of {type(estimator).__name__}")
+    check_is_fitted(estimator)
 
 
 def colours(n: int) -> list[Any]:

@@ -6,9 +6,9 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils.validation import check_is_fitted
 
-from ._drawing import GREY, PALETTE, panels
+from .._mixin import EMMixin
+from ._drawing import GREY, PALETTE, check_shown, panels
 
 Array = NDArray[Any]
 
@@ -105,7 +105,7 @@ class ConvergenceDisplay:
         >>> ConvergenceDisplay.from_estimator(imputer).ax_.get_title()
         'Start 0: converged'
         """
-        check_is_fitted(estimator, ["history_", "restarts_"])
+        check_shown("ConvergenceDisplay", estimator, EMMixin, "an estimator of emkit")
         return cls(np.asarray(estimator.history_), estimator.restarts_, estimator.gap_).plot(ax=ax)
 
     def plot(self, ax: Any = None) -> Self:

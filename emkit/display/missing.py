@@ -7,10 +7,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
-from sklearn.utils.validation import check_is_fitted
 
 from .._validation import Interval, generator
-from ._drawing import colours, panels
+from ..imputer import EMImputer
+from ._drawing import check_shown, colours, panels
 
 Array = NDArray[Any]
 
@@ -78,7 +78,7 @@ class MissingPatternDisplay:
         >>> display.ax_.get_title()
         'Missing cells'
         """
-        check_is_fitted(estimator)
+        check_shown("MissingPatternDisplay", estimator, EMImputer, "an EMImputer")
         missing, counts = estimator.missing_patterns_
         return cls(missing, counts, _names(estimator)).plot(ax=ax, max_patterns=max_patterns)
 
@@ -230,7 +230,7 @@ class OverimputationDisplay:
         >>> print(f"{display.coverage[1]:.0%} of the values of solar radiation inside their intervals")
         95% of the values of solar radiation inside their intervals
         """
-        check_is_fitted(estimator)
+        check_shown("OverimputationDisplay", estimator, EMImputer, "an EMImputer")
         if not (Interval(float, 0.0, 1.0, open_low=True).allows(confidence) and confidence < 1.0):
             raise ValueError(f"confidence must lie between 0 and 1. Got {confidence!r} instead.")
         X = estimator._check_rows(X, reset=False)

@@ -8,12 +8,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
-from sklearn.utils.validation import check_is_fitted
 
 from .._arrays import bring
 from .._sources import is_source, opened
 from .._validation import Interval, check_parameter, generator
-from ._drawing import GREY, colours, column_number, feature_names, panels
+from ..mixture import EMGaussianMixture
+from ._drawing import GREY, check_shown, colours, column_number, feature_names, panels
 
 Array = NDArray[Any]
 
@@ -124,7 +124,7 @@ class MixtureDisplay:
         >>> display.axes_.shape, len(display.scatters_)
         ((3, 3), 3)
         """
-        check_is_fitted(estimator, ["weights_", "means_", "covariances_"])
+        check_shown("MixtureDisplay", estimator, EMGaussianMixture, "an EMGaussianMixture")
         check_parameter("MixtureDisplay", "max_rows", max_rows, (Interval(int, 1),))
         X = opened(X)
         if is_source(X):

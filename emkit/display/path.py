@@ -7,11 +7,11 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils.validation import check_is_fitted
 
 from .._sequences import Sequences, arrange
 from .._sources import is_source
-from ._drawing import colours, column_number, feature_names, legend_beside, panels
+from ..markov import EMHiddenMarkov
+from ._drawing import check_shown, colours, column_number, feature_names, legend_beside, panels
 
 Array = NDArray[Any]
 
@@ -137,7 +137,7 @@ class StatePathDisplay:
         >>> [label.get_text() for label in display.ax_.get_yticklabels()]
         ['cat', 'dog', 'ran', 'sat', 'the']
         """
-        check_is_fitted(estimator, "transmat_")
+        check_shown("StatePathDisplay", estimator, EMHiddenMarkov, "an EMHiddenMarkov")
         rows = arrange(X, groups, lengths)
         if is_source(rows.X):
             raise ValueError("X is read in blocks: give the sequences to draw as arrays")

@@ -6,9 +6,9 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils.validation import check_is_fitted
 
-from ._drawing import panels
+from ..markov import EMHiddenMarkov
+from ._drawing import check_shown, panels
 
 Array = NDArray[Any]
 
@@ -81,7 +81,7 @@ class TransitionDisplay:
         >>> TransitionDisplay.from_estimator(chain).ax_.get_ylabel()
         'state'
         """
-        check_is_fitted(estimator, "transmat_")
+        check_shown("TransitionDisplay", estimator, EMHiddenMarkov, "an EMHiddenMarkov")
         return cls(estimator.transmat_, state_names).plot(ax=ax)
 
     def plot(self, ax: Any = None, *, include_values: bool | None = None) -> Self:

@@ -175,8 +175,8 @@ class Gaussian(Emission):
                     "neighbours of it in the units of the other columns; drop it"
                 )
             warn(
-                f"column {listed(np.flatnonzero(~varies))} is constant: it distinguishes no "
-                "components, but its parameters count in bic and aic; drop it",
+                f"constant columns: {listed(np.flatnonzero(~varies))}; they distinguish no components, but their "
+                "parameters count in bic and aic; drop them",
                 DataWarning,
             )
         if covariance is not None:
