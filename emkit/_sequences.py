@@ -292,7 +292,7 @@ def _from_lengths(X: Any, lengths: Any, n: int | None) -> Sequences:
     if n is not None and total != n:
         raise ValueError(
             f"lengths sum to {total}, but X has {n} rows. Cross-validation cuts X but not lengths: there, give "
-            "groups, the identifier of its sequence for each row"
+            "groups, the identifier of its sequence for each row, with metadata routing on, or a list of sequences"
         )
     return Sequences(X, given.astype(np.int64), np.arange(len(given)))
 

@@ -51,9 +51,10 @@ class EMHiddenMarkov(
 ):
     """Hidden Markov model, estimated by accelerated EM (Baum-Welch), on one sequence or many.
 
-    Sequences are given in one of three ways: ``groups``, an identifier for each row, which cross-validation can cut
-    and metadata routing carries; ``lengths``, as in hmmlearn; or a list of arrays. Without any of them all rows are one
-    sequence. Missing cells (NaN) are integrated out; a row that is missing altogether still lets time pass.
+    Sequences are given in one of three ways: ``groups``, an identifier for each row; ``lengths``, as in hmmlearn; or a
+    list of arrays. Without any of them all rows are one sequence. Cross-validation cuts a list as it is, and groups
+    with metadata routing on: without it, they split the rows, but the fit of each fold is not told of them. Missing
+    cells (NaN) are integrated out; a row that is missing altogether still lets time pass.
 
     Parameters
     ----------
@@ -108,7 +109,7 @@ class EMHiddenMarkov(
     means_, covariances_, lambdas_, emissionprob_, probs_, scales_, ... : ndarray
         Parameters of the law; states are in the order of their means. ``covars_`` is ``covariances_``.
     labels_ : ndarray of int, of shape (n_samples,)
-        What ``predict`` says of the training rows.
+        What ``predict`` says of the training rows: a list of arrays if X was one.
     log_likelihood_ : float
         Of the training data at the returned parameters, in nats.
     objective_ : float
@@ -412,7 +413,8 @@ class EMHiddenMarkov(
         y : None
             Ignored; present for the sake of pipelines.
         groups : array-like of shape (n_samples,), optional
-            Which sequence each row belongs to.
+            Which sequence each row belongs to. Rows of a sequence that do not lie together in an array are brought
+            together, in the order in which they come; what is said of rows, such as ``labels_``, is in the order of X.
         lengths : array-like of int, optional
             Number of rows of each sequence, one after the other.
         sample_weight : array-like of shape (n_samples,), optional

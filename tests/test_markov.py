@@ -220,7 +220,7 @@ def test_grid_search_over_states_by_groups_in_a_pipeline():  # J1, J5: hl: all f
         search = GridSearchCV(pipeline, {"emhiddenmarkov__n_states": [1, 2]}, cv=GroupKFold(4), error_score="raise")
         search.fit(X, groups=groups)
     assert search.best_params_ == {"emhiddenmarkov__n_states": 2}
-    with pytest.raises(ValueError, match="give groups"):
+    with pytest.raises(ValueError, match=r"give groups, .* with metadata routing on, or a list of sequences"):
         cross_val_score(EMHiddenMarkov(), X, params={"lengths": [30] * 8}, error_score="raise")
 
 
