@@ -145,7 +145,8 @@ class IncompleteAnalysis(EMMixin):
         """Impute several times, each time with other parameters that the data allow as well.
 
         Analyse each data set as if it were complete and combine the results with ``emkit.pool``: the intervals then
-        include what the missing cells cost. The estimator is left as it is.
+        include what the missing cells cost. X needs every column of that analysis, its outcome too. The estimator is
+        left as it is.
 
         Parameters
         ----------
