@@ -222,6 +222,7 @@ class Gaussian(Emission):
         """Fused E-step of a mixture: log-densities, responsibilities and sums, without an (n, k) array."""
         if find_holes(rows):
             return super().expect(log_weights, params, rows)
+        # expect_full, expect_tied, expect_diag or expect_spherical
         fused = getattr(kernels.at(rows.X), f"expect_{self.kernel}")
         loglik, counts, *sums = fused(*rows[:4], log_weights, *params)
         return loglik - float(counts.sum()) * rows.log_unit, counts, Sums(0.0, counts, *self._close(rows, sums))
@@ -230,6 +231,7 @@ class Gaussian(Emission):
         """Fused E-step of a chain, without an (n, k) array."""
         lengths, weight, startprob, transmat, n_threads = succession
         logliks = np.empty(len(lengths))
+        # expect_chain_full, expect_chain_tied, expect_chain_diag or expect_chain_spherical
         fused = None if self._is_odd(rows) else getattr(kernels, f"expect_chain_{self.kernel}")
         found = fused and fused(
             rows.X, rows.center, rows.scale, *params, lengths, weight, startprob, transmat, logliks, n_threads
@@ -245,6 +247,7 @@ class Gaussian(Emission):
             super().decode(params, rows, succession, path, scores)
             return
         lengths, _, startprob, transmat, n_threads = succession
+        # viterbi_full, viterbi_tied, viterbi_diag or viterbi_spherical
         fused = getattr(kernels, f"viterbi_{self.kernel}")
         fused(rows.X, rows.center, rows.scale, *params, lengths, startprob, transmat, path, scores, n_threads)
         scores -= rows.log_unit * lengths
@@ -262,6 +265,7 @@ class Gaussian(Emission):
         if find_holes(rows):
             super().infer(log_weights, params, rows, *out)
             return
+        # infer_full, infer_tied, infer_diag or infer_spherical
         fused = getattr(kernels.at(rows.X), f"infer_{self.kernel}")
         fused(rows.X, rows.center, rows.scale, log_weights, *params, *out)
         log_density = out[0]
@@ -303,6 +307,7 @@ class Gaussian(Emission):
 
     def _log_prob(self, params: Gaussians, rows: Rows, X: Array) -> Array:
         out: Array = blank((X.shape[0], len(params.means)), np.float64, X)
+        # log_prob_full, log_prob_tied, log_prob_diag or log_prob_spherical
         getattr(kernels.at(X), f"log_prob_{self.kernel}")(X, rows.center, rows.scale, *params, out)
         out -= rows.log_unit
         return out
@@ -324,6 +329,7 @@ class Gaussian(Emission):
         X, complete = (rows.X[holes.complete], pull[holes.complete]) if holes else (rows.X, pull)
         if not is_elsewhere(X):
             complete = np.ascontiguousarray(complete)
+        # summarize_full, summarize_tied, summarize_diag or summarize_spherical
         summed = getattr(kernels.at(X), f"summarize_{self.kernel}")
         sums = Sums(0.0, *summed(X, rows.center, rows.scale, params.means, complete))
         if not holes:

@@ -204,6 +204,8 @@ template <template <class> class Shape> struct NormalDoor {
         check_shape(Shape<double>::COVARIANCE, covariance, Shape<double>::covariance_shape(chain.K, data.d));
     }
 
+    // expect_chain_full, expect_chain_tied, expect_chain_diag, expect_chain_spherical;
+    // viterbi_full, viterbi_tied, viterbi_diag, viterbi_spherical.
     static void define(nb::module_& module, const std::string& name) {
         const auto strict = [](const char* argument) { return nb::arg(argument).noconvert(); };
         module.def(("expect_chain_" + name).c_str(), &expect, strict("X"), strict("center"), strict("scale"), strict("means"),

@@ -194,6 +194,9 @@ template <template <class> class Law> struct Door {
         return nb::make_tuple(counts, firsts, seconds);
     }
 
+    // Of the name "full": expect_full, infer_full, log_prob_full, summarize_full; likewise expect_tied, infer_tied, log_prob_tied,
+    // summarize_tied; expect_diag, infer_diag, log_prob_diag, summarize_diag; expect_spherical, infer_spherical, log_prob_spherical,
+    // summarize_spherical.
     static void define(nb::module_& module, const std::string& name) {
         const auto strict = [](const char* argument) { return nb::arg(argument).noconvert(); };  // never a silent copy
         const auto optional = [](const char* argument) { return nb::arg(argument).noconvert().none(); };
