@@ -41,6 +41,7 @@ class ChainAnalysis(ChainStates):
         Returns
         -------
         ndarray of shape (n_samples, n_features)
+            A list of arrays if X is one.
 
         Examples
         --------
@@ -122,7 +123,7 @@ class ChainAnalysis(ChainStates):
         Returns
         -------
         ndarray of shape (n_samples,)
-            Natural logarithms, in nats.
+            Natural logarithms, in nats. A list of arrays if X is one.
 
         Examples
         --------
@@ -268,7 +269,6 @@ class ChainAnalysis(ChainStates):
         --------
         >>> from emkit import EMHiddenMarkov, datasets
         >>> X = datasets.load_earthquakes().data
-        >>> chain = EMHiddenMarkov(2, emission="poisson", random_state=0).fit(X)
         >>> chain = EMHiddenMarkov(2, emission="poisson", start="stationary", random_state=0).fit(X)
         >>> errors = chain.standard_errors(X)
         >>> errors.lambdas_.ravel().round(2)

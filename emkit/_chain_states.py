@@ -69,6 +69,7 @@ class ChainStates(EMMixin):
         Returns
         -------
         ndarray of shape (n_samples, n_states)
+            A list of arrays if X is one.
 
         Examples
         --------
@@ -96,6 +97,7 @@ class ChainStates(EMMixin):
         Returns
         -------
         ndarray of shape (n_samples, n_states)
+            A list of arrays if X is one.
 
         Examples
         --------
@@ -169,6 +171,7 @@ class ChainStates(EMMixin):
         log_prob : float
             Log-probability of the rows together with the paths, summed over sequences.
         path : ndarray of int, of shape (n_samples,)
+            A list of arrays if X is one.
 
         Examples
         --------

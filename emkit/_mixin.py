@@ -194,9 +194,10 @@ class EMMixin(Persistent, CallbackSupportMixin):  # type: ignore[misc]
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features), or source
-            Rows of numbers, float32 or float64; neither copied nor changed. A source is read block by block, in every
-            pass: any iterable of blocks that can be begun anew, or a function that gives one; the path of a .npy, zarr
-            or Parquet file; a zarr array, a dataset of pyarrow; a dask array or dataframe.
+            Rows of numbers, float32 or float64, an imputer's with missing cells; neither copied nor changed. The path
+            of a .npy file is the array in it. A source is read block by block, in every pass: any iterable of blocks
+            that can be begun anew, or a function that gives one; the path of a zarr or Parquet file; a zarr array, a
+            dataset of pyarrow; a dask array or dataframe.
         y : None
             Ignored; present for the sake of pipelines.
         sample_weight : array-like of shape (n_samples,), optional
@@ -217,11 +218,13 @@ class EMMixin(Persistent, CallbackSupportMixin):  # type: ignore[misc]
         Examples
         --------
         >>> import numpy as np
-        >>> from emkit import EMGaussianMixture
+        >>> from emkit import EMGaussianMixture, EMImputer
         >>> X = np.array([[0.0], [1.0], [2.0], [10.0], [11.0], [12.0]])
         >>> mixture = EMGaussianMixture(2, covariance_type="tied", random_state=0)
         >>> mixture.fit(X, sample_weight=[1, 1, 1, 3, 3, 3]).weights_
         array([0.25, 0.75])
+        >>> EMImputer().fit(X, sample_weight=[1, 1, 1, 3, 3, 3]).mean_
+        array([8.5])
         """
         self._fit(X, sample_weight)
         return self
@@ -412,8 +415,9 @@ class EMMixin(Persistent, CallbackSupportMixin):  # type: ignore[misc]
         Returns
         -------
         StandardErrors
-            An array for each attribute under its name, such as ``means_``, of its shape; and ``intervals(level)``. An
-            estimate on the boundary, a probability of 0, is held there and has the error 0; a warning names it.
+            An array for each attribute under its name, such as ``means_`` of a mixture and ``mean_`` of an imputer, of
+            its shape; and ``intervals(level)``. An estimate on the boundary, a probability of 0, is held there and has
+            the error 0; a warning names it.
 
         Raises
         ------
@@ -427,7 +431,7 @@ class EMMixin(Persistent, CallbackSupportMixin):  # type: ignore[misc]
 
         Examples
         --------
-        >>> from emkit import EMGaussianMixture, datasets
+        >>> from emkit import EMGaussianMixture, EMImputer, datasets
         >>> X = datasets.load_faithful().data
         >>> mixture = EMGaussianMixture(2, random_state=0).fit(X)
         >>> errors = mixture.standard_errors(X)
@@ -436,6 +440,9 @@ class EMMixin(Persistent, CallbackSupportMixin):  # type: ignore[misc]
         >>> low, high = errors.intervals(0.95).weights_
         >>> low.round(2), high.round(2)
         (array([0.3 , 0.59]), array([0.41, 0.7 ]))
+        >>> X = datasets.load_cholesterol().data
+        >>> EMImputer().fit(X).standard_errors(X).mean_.round(2)
+        array([8.85, 8.72, 9.22])
         """
         return self._errors(X, method, sample_weight, n_resamples, random_state)
 
@@ -456,7 +463,7 @@ class EMMixin(Persistent, CallbackSupportMixin):  # type: ignore[misc]
 
     @blockwise
     def score_samples(self, X: Any) -> Any:
-        """Log-density of each row.
+        """Log-density of each row, of its observed cells if some are missing.
 
         Parameters
         ----------
@@ -518,10 +525,13 @@ class EMMixin(Persistent, CallbackSupportMixin):  # type: ignore[misc]
 
         Examples
         --------
-        >>> from emkit import EMGaussianMixture, datasets
+        >>> from emkit import EMGaussianMixture, EMImputer, datasets
         >>> X = datasets.load_faithful().data
         >>> [round(EMGaussianMixture(k, random_state=0).fit(X).aic(X), 1) for k in (1, 2, 3)]
         [2589.6, 2282.5, 2262.9]
+        >>> X = datasets.load_cholesterol().data
+        >>> round(EMImputer().fit(X).aic(X), 1)
+        771.8
         """
         return self._criterion(X, sample_weight, lambda rows: 2.0)
 
@@ -543,10 +553,13 @@ class EMMixin(Persistent, CallbackSupportMixin):  # type: ignore[misc]
 
         Examples
         --------
-        >>> from emkit import EMGaussianMixture, datasets
+        >>> from emkit import EMGaussianMixture, EMImputer, datasets
         >>> X = datasets.load_faithful().data
         >>> [round(EMGaussianMixture(k, random_state=0).fit(X).bic(X), 1) for k in (1, 2, 3)]
         [2607.6, 2322.2, 2324.2]
+        >>> X = datasets.load_cholesterol().data
+        >>> round(EMImputer().fit(X).bic(X), 1)
+        783.8
         """
         return self._criterion(X, sample_weight, np.log)
 
