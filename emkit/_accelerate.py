@@ -54,9 +54,11 @@ class Secants:
 
     def project(self) -> tuple[Array, Array]:
         """Orthonormal basis (p, m) of the changes of the point, and ``J - I`` as seen inside it (m, m)."""
-        basis, lengths, turned = np.linalg.svd(np.array(self._dx).T, full_matrices=False)
+        changes = np.array(self._dx).T
+        basis, lengths, turned = np.linalg.svd(changes, full_matrices=False)
         keep = lengths > _THIN * lengths[0]
         basis = basis[:, keep]
+        basis[~changes.any(axis=1)] = 0.0  # but for rounding: what never moves, a probability of 0, stays
         return basis, basis.T @ np.array(self._df).T @ (turned[keep].T / lengths[keep])
 
     def rate(self) -> float:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse.csgraph import connected_components
 from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 
@@ -332,7 +333,21 @@ class ChainAnalysis(ChainStates):
         array([0.62, 0.38])
         """
         check_is_fitted(self)
-        return stationary(self._recall().transmat)
+        transmat = self._recall().transmat
+        self._refuse_classes(transmat > 0.0, "where the chain ends depends on where it begins")
+        return stationary(transmat)
+
+    @staticmethod
+    def _refuse_classes(possible: Array, remedy: str) -> None:
+        """Refuse transitions with more than one stationary distribution: several sets of states that are never left."""
+        _, number = connected_components(possible, connection="strong")
+        closed = [members for i in np.unique(number) if not possible[members := number == i][:, ~members].any()]
+        if len(closed) > 1:
+            first, second = sorted(np.flatnonzero(members).tolist() for members in closed)[:2]
+            raise ValueError(
+                f"the states {first} and {second} are never left for others, so there is more than one stationary "
+                f"distribution; {remedy}"
+            )
 
     def expected_dwell_times(self) -> Array:
         """Mean number of rows spent in each state before it is left.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy, deepcopy
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -171,7 +172,7 @@ class Neighbourhood:
         """Standard errors of attributes: the delta method along the principal axes of the covariance."""
         axes = np.linalg.cholesky(covariance).T @ self.directions.T
         ends = [(attributes(self.at(_STEP * axis)), attributes(self.at(-_STEP * axis))) for axis in axes]
-        return np.sqrt(sum(((ahead - back) / (2.0 * _STEP)) ** 2 for ahead, back in ends))
+        return np.asarray(reduce(np.hypot, [(ahead - back) / (2.0 * _STEP) for ahead, back in ends]))
 
 
 def standard_errors(
@@ -198,7 +199,7 @@ def standard_errors(
         if whole is not None:
             _check_maximum(estimator, whole.objective - whole.history[0])
         draws = [attributes(draw) for draw in _resampled(estimator, model, X, data, weight, params, n_resamples, rng)]
-        return _arranged(estimator, outside, np.std(draws, axis=0, ddof=1), 0.0)
+        return _arranged(estimator, outside, _deviation(np.array(draws)), 0.0)
     blocks = model.split(data)
     with workers(max(1, min(len(blocks), count_workers(estimator.n_jobs)))) as run:
         here = Neighbourhood(model, blocks, params, run)
@@ -236,6 +237,13 @@ def standard_errors(
             DataWarning,
         )
     return found
+
+
+def _deviation(draws: Array) -> Array:
+    """Standard deviation over draws (m, p), whatever their units: their squares may be beyond float64."""
+    away = draws - draws.mean(axis=0)
+    size = np.abs(away).max(axis=0)
+    return np.asarray(size * np.std(away / np.where(size > 0.0, size, 1.0), axis=0, ddof=1))
 
 
 def _check_maximum(estimator: Any, gain: float) -> None:

@@ -138,5 +138,6 @@ class StreamMixin(EMMixin):
             self._record(Search(found, []), model)
             self._publish(model.restore(self._stream.params, self._stream.data))
             self._learned_from(X)
-            if is_elsewhere(X):
-                self._follow(X)
+            rows = getattr(X, "X", X)  # those of sequences
+            if is_elsewhere(rows):
+                self._follow(rows)

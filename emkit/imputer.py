@@ -482,6 +482,9 @@ class EMImputer(IncompleteAnalysis, StreamMixin, TransformerMixin, BaseEstimator
         filled = self._complete(X, rng, self._recall(), patterns)
         if self.add_indicator:
             filled = np.column_stack([filled, np.isnan(X[:, self.indicator_features_])])
+        if X.dtype == np.float32:  # what float64 holds may be beyond it
+            most = np.finfo(np.float32).max
+            np.clip(filled, -most, most, out=filled)
         return filled.astype(X.dtype, copy=False)
 
     def _complete(

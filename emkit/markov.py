@@ -256,6 +256,11 @@ class EMHiddenMarkov(
             if transmat is not None and (transmat[~mask] > 0.0).any():
                 i, j = (int(n) for n in np.argwhere((transmat > 0.0) & ~mask)[0])
                 raise ValueError(f"transmat_init[{i}, {j}] is {transmat[i, j]:g}, but transmat_mask forbids it")
+        if self.start == "stationary":
+            if startprob is not None:
+                raise ValueError("start='stationary' follows from the transitions: leave startprob_init out")
+            possible = np.ones((k, k), bool) if mask is None else mask
+            self._refuse_classes(possible if transmat is None else possible & (transmat > 0.0), "set start='free'")
         return MarkovChain(
             self.emission_,
             k,
@@ -337,6 +342,14 @@ class EMHiddenMarkov(
         if self.emission == "gaussian" and isinstance(self.emission_, Gaussian):
             return fixed | {"covariance_type": self.emission_.kernel}
         return fixed | {"emission": self.emission_}
+
+    def _refuse_changes(self, what: str, remedy: str) -> None:
+        super()._refuse_changes(what, remedy)
+        given, fitted = self._model().mask, self._used.mask
+        if not np.array_equal(True if given is None else given, True if fitted is None else fitted):
+            raise ValueError(
+                f"transmat_mask is not that of the fit that {what} continues; {remedy} to start anew, or give that one"
+            )
 
     def _check_start(self, X: Sequences, weight: Array | None) -> None:
         if len(X) < self.n_states:

@@ -50,9 +50,14 @@ def _check_values(given: Given, law: Gaussian) -> None:
             raise ValueError(
                 f"precisions_init{fault}; precisions are inverse covariances: symmetric, positive definite"
             )
-    if means is not None and len(np.unique(means, axis=0)) < len(means) and (precisions is None or precisions.ndim < 1):
+    if means is None:
+        return
+    if each := precisions is not None and law.kernel != "tied":
+        means = np.column_stack([means, np.reshape(precisions, (len(means), -1))])
+    if len(np.unique(means, axis=0)) < len(means):
         raise ValueError(
-            "means_init gives two components the same mean: they would stay alike for ever; move one of them"
+            f"means_init gives two components the same mean{', precisions_init the same precision' * each}: they would "
+            "stay alike for ever; move one of them"
         )
 
 

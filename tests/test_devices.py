@@ -132,6 +132,35 @@ def test_many_rows_start_from_a_draw_of_them():
     assert there.log_likelihood_ == pytest.approx(here.log_likelihood_, abs=2e-3)
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_float32_rows_keep_their_digits_far_from_the_origin(shape):
+    X = (blobs(np.random.default_rng(5), n=1000, d=3, k=2) + 1e5).astype(np.float32)
+    here = EMGaussianMixture(2, covariance_type=shape, random_state=0).fit(X)
+    with config_context(array_api_dispatch=True):
+        there = EMGaussianMixture(2, covariance_type=shape, random_state=0).fit(rows("torch", X, "float32"))
+        told = bring(there.score_samples(rows("torch", X, "float32")))
+    assert there.log_likelihood_ == pytest.approx(here.log_likelihood_, rel=1e-5)
+    assert told.astype(float).sum() == pytest.approx(there.log_likelihood_, rel=1e-5)
+
+
+def test_many_columns_need_no_more_than_their_share(monkeypatch):
+    X = np.random.default_rng(6).normal(size=(40, 300))
+    there = rows("torch", X)
+    log_weights, means, spread = np.zeros(1), np.zeros((1, 300)), np.eye(300)[None]
+    monkeypatch.setattr(devices.Featured, "__init__", None)  # 90,601 products for each row
+    loglik, *_ = devices.expect_full(there, None, np.zeros(300), np.ones(300), log_weights, means, spread)
+    assert loglik == pytest.approx(-0.5 * np.sum(X**2) - 40 * 150 * devices.LOG_2PI)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_chain_learns_from_a_stream_of_tensors(library):
+    X = walks(np.random.default_rng(8), [200, 150])
+    with config_context(array_api_dispatch=True):
+        fitted = EMHiddenMarkov(3, random_state=0).partial_fit(rows(library, X[:200]))
+        fitted.partial_fit(rows(library, X[200:]))
+        assert type(fitted.means_) is type(fitted.predict(rows(library, X))) is type(rows(library, X))
+
+
 def test_a_cell_that_is_not_finite_is_named():
     X = np.ones((50, 2))
     X[7, 1] = np.nan

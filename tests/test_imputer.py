@@ -759,3 +759,14 @@ def test_tiny_units_leave_a_precision_of_numbers():
     X = 4e-152 * np.column_stack([first, first + 1e-3 * rng.normal(size=40)])
     X[3, 1] = np.nan
     assert np.isfinite(EMImputer().fit(X).precision_).all()
+
+
+def test_rows_out_of_sight():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 1)) @ [[1.0, 3.0]] + rng.normal(size=(200, 2))
+    X[rng.random(len(X)) < 0.1, 1] = np.nan
+    imputer = EMImputer().fit(X)
+    far = np.array([[1e308, np.nan], [1e300, -1e300], [np.nan, -1e160]])
+    assert np.isfinite(imputer.score_samples(far)).all()
+    assert np.isfinite(imputer.transform(far)).all()
+    assert np.isfinite(imputer.transform(np.array([[3e38, np.nan]], np.float32))).all()

@@ -150,6 +150,45 @@ def test_weights_are_repetitions_of_sequences():
     np.testing.assert_allclose(weighted.log_likelihood_, repeated.log_likelihood_)
 
 
+@pytest.mark.parametrize("acceleration", ["auto", "squarem", "anderson", "momentum", None])
+@pytest.mark.parametrize("n_init", [1, "auto"])
+def test_what_is_impossible_stays_impossible(acceleration, n_init):
+    mask = np.array([[False, True], [True, True]])
+    given = {"transmat_mask": mask, "startprob_init": [1.0, 0.0], "acceleration": acceleration, "n_init": n_init}
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        X = rng.normal(size=(400, 1)) + 2.0 * (np.cumsum(rng.random(400) < 0.2) % 2)[:, None]
+        model = EMHiddenMarkov(2, random_state=seed, **given)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model.fit([X[:200], X[200:]])
+        assert model.transmat_[0, 0] == 0.0
+        assert model.startprob_[1] == 0.0
+
+
+def test_a_fit_goes_on_with_its_mask():
+    X, _, _ = chain(4)
+    model = EMHiddenMarkov(2, warm_start=True, random_state=0).fit(X)
+    model.set_params(transmat_mask=[[True, True], [False, True]])
+    for method in (model.fit, model.partial_fit):
+        with pytest.raises(ValueError, match="transmat_mask is not that of the fit"):
+            method(X)
+
+
+def test_several_stationary_distributions():
+    X, _, _ = chain(4)
+    mask = np.array([[True, True, True], [False, True, False], [False, False, True]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = EMHiddenMarkov(3, transmat_mask=mask, random_state=0).fit(X)
+    with pytest.raises(ValueError, match=r"states \[1\] and \[2\] are never left for others"):
+        model.stationary_distribution()
+    with pytest.raises(ValueError, match=r"states \[0\] and \[1\] .*set start='free'"):
+        EMHiddenMarkov(2, transmat_mask=np.eye(2), start="stationary").fit(X)
+    with pytest.raises(ValueError, match="leave startprob_init out"):
+        EMHiddenMarkov(2, startprob_init=[0.5, 0.5], start="stationary").fit(X)
+
+
 def test_a_positional_y_is_ignored():  # E7: hl reads it as lengths
     X, _, _ = chain(4)
     same(EMHiddenMarkov(random_state=0).fit(X, np.ones(100, int)), EMHiddenMarkov(random_state=0).fit(X))

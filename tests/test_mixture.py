@@ -186,3 +186,22 @@ def test_float32_is_close_to_float64():
     np.testing.assert_allclose(single.means_, double.means_, rtol=1e-2, atol=1e-2)
     np.testing.assert_allclose(single.log_likelihood_, double.log_likelihood_, rtol=1e-5)
     assert single.means_.dtype == np.float64
+
+
+def test_equal_starting_components_are_refused():
+    X = np.random.default_rng(0).normal(size=(60, 2))
+    given = {"means_init": [[0.0, 0.0], [0.0, 0.0], [1.0, 1.0]]}
+    with pytest.raises(ValueError, match="the same mean: they would stay alike"):
+        EMGaussianMixture(3, **given).fit(X)
+    with pytest.raises(ValueError, match="the same mean, precisions_init the same precision"):
+        EMGaussianMixture(3, covariance_type="diag", precisions_init=np.ones((3, 2)), **given).fit(X)
+    with pytest.raises(ValueError, match="the same mean: they would stay alike"):
+        EMGaussianMixture(3, covariance_type="tied", precisions_init=np.eye(2), **given).fit(X)
+
+
+@pytest.mark.parametrize("k", [1, 2, 8])
+def test_too_few_rows_for_one_covariance(k):
+    X = np.random.default_rng(0).normal(size=(30, 28))
+    with pytest.warns(ConvergenceWarning, match=r"\(degenerate\): the components hold 30 rows where their common"):
+        mixture = EMGaussianMixture(k, covariance_type="tied", random_state=0).fit(X)
+    assert mixture.bic(X) == np.inf

@@ -147,6 +147,16 @@ def test_the_sandwich_is_right_where_the_model_is_wrong():
     assert fitted.standard_errors(x).covariances_.item() < 0.8 * right
 
 
+@pytest.mark.parametrize("method", ["information", "sandwich", "bootstrap"])
+def test_in_any_unit(method):
+    X = np.random.default_rng(7).normal(size=(200, 2))
+    found, tiny = (
+        EMGaussianMixture(1, tol=1e-9).fit(scale * X).standard_errors(scale * X, method=method, random_state=0)
+        for scale in (1.0, 2.0**-440)
+    )
+    np.testing.assert_allclose(tiny.covariances_ * 2.0**880, found.covariances_, rtol=1e-6)
+
+
 def test_the_sandwich_needs_many_units():
     X = np.random.default_rng(5).normal(size=(300, 1)) + 5.0 * (np.arange(300)[:, None] // 20 % 2)
     fitted = EMHiddenMarkov(2, random_state=0).fit([X[:100], X[100:200], X[200:]])

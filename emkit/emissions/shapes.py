@@ -221,7 +221,13 @@ class Tied(_Correlated):
         return d * (d + 1) // 2
 
     def collapsed(self, params: Gaussians, stats: Sums, total: Array) -> str | None:
-        """A shared covariance cannot shrink onto one component's rows."""
+        """It cannot shrink onto one component's rows; all together must be twice what a regular matrix takes."""
+        (k, d), n_rows = params.means.shape, stats.counts.sum()
+        if n_rows < 2.0 * (d + k):
+            return (
+                f"the components hold {n_rows:.4g} rows where their common covariance needs {2 * (d + k)}: use fewer "
+                "components or a simpler covariance_type"
+            )
         return None
 
     def _spread(self, stats: Sums, means: Array, counts: Array, delta: Array) -> Array:

@@ -33,9 +33,11 @@ _CELLS, _CELLS_GPU = 2**19, 2**26
 _PART = 2**10
 LOG_2PI = float(np.log(2.0 * np.pi))
 # As far as a row can be, and as improbable, in float64 and in float32.
-_FARTHEST = {8: (1e140, -1e300), 4: (1e15, -1e30)}
+_FARTHEST = {8: (1e140, -1e300), 4: (1e15, -3e38)}
 # What features may lose of a log-density, and of a second moment relative to it, for each column.
 _LOSS = 1e-11
+# Products of columns, relative to cells of what is whitened, beyond which they move more memory.
+_MANY = 3
 
 
 class Whitening(NamedTuple):
@@ -51,6 +53,7 @@ class Way(Protocol):
     """How log-densities and sums over ``y`` are computed."""
 
     width: int  # cells per row of the largest array
+    dtype: Any  # of the rows
 
     def log_joint(self, z: Elsewhere) -> tuple[Elsewhere, Elsewhere]:
         """Log-probabilities (n, k) of standardised rows (n, d), and what `sums` needs of them."""
@@ -69,16 +72,17 @@ def cells(X: Elsewhere) -> int:
 
 
 def _chunks(
-    X: Elsewhere, weight: Elsewhere | None, center: Array, scale: Array, width: int
+    X: Elsewhere, weight: Elsewhere | None, center: Array, scale: Array, width: int, dtype: Any = None
 ) -> Iterator[tuple[slice, Elsewhere, Elsewhere | None]]:
-    """Standardised rows (n, d) with their weights."""
+    """Rows (n, d), standardised in float64, with their weights."""
     xp, size = namespace(X), max(256, cells(X) // width)
-    middle, unit = send(center, X, X.dtype), send(scale, X, X.dtype)
-    farthest, _ = _FARTHEST[xp.finfo(X.dtype).bits // 8]
+    dtype = xp.float64 if dtype is None else dtype
+    middle, unit = send(center, X), send(scale, X)
+    farthest, _ = _FARTHEST[xp.finfo(dtype).bits // 8]
     for begin in range(0, X.shape[0], size):
         rows = slice(begin, min(begin + size, X.shape[0]))
-        z = (X[rows, :] - middle) / unit
-        yield rows, xp.clip(z, -farthest, farthest), None if weight is None else weight[rows]
+        z = (xp.astype(X[rows, :], xp.float64) - middle) / unit
+        yield rows, xp.astype(xp.clip(z, -farthest, farthest), dtype), None if weight is None else weight[rows]
 
 
 def _beside_one(z: Elsewhere) -> Elsewhere:
@@ -95,22 +99,23 @@ def _floor(white: Whitening, n_bytes: int) -> Array:
 class Whitened:
     """By the whitened rows themselves."""
 
-    def __init__(self, X: Elsewhere, white: Whitening, seconds: str | None):
+    def __init__(self, X: Elsewhere, white: Whitening, seconds: str | None, dtype: Any = None):
         xp, (k, d) = namespace(X), white.offset.shape
         self._xp, self._seconds, self.width = xp, seconds, k * d
-        self._ones = send(np.ones((d, 1)), X, X.dtype)  # a product with it is a sum, faster than the library's
-        self._constant = send(white.constant[:, None], X, X.dtype)
-        self._floor = send(_floor(white, xp.finfo(X.dtype).bits // 8)[:, None], X, X.dtype)
-        self._offset = send(white.offset[:, None, :], X, X.dtype)
+        self.dtype = X.dtype if dtype is None else dtype
+        self._ones = send(np.ones((d, 1)), X, self.dtype)  # a product with it is a sum, faster than the library's
+        self._constant = send(white.constant[:, None], X, self.dtype)
+        self._floor = send(_floor(white, xp.finfo(self.dtype).bits // 8)[:, None], X, self.dtype)
+        self._offset = send(white.offset[:, None, :], X, self.dtype)
         self._shared = self._each = self._slopes = None
         if white.matrix is None:
             assert white.slopes is not None
-            self._slopes = send(white.slopes[:, None, :], X, X.dtype)
+            self._slopes = send(white.slopes[:, None, :], X, self.dtype)
         elif white.matrix.ndim == 2:
-            self._shared = send(white.matrix.T, X, X.dtype)
+            self._shared = send(white.matrix.T, X, self.dtype)
         else:
             turned = np.concatenate([white.matrix, -white.offset[:, :, None]], axis=2).transpose(0, 2, 1)
-            self._each = send(turned, X, X.dtype)
+            self._each = send(turned, X, self.dtype)
 
     def whiten(self, z: Elsewhere) -> Elsewhere:
         """Give ``y`` (k, n, d)."""
@@ -164,7 +169,7 @@ class Featured:
     """By features, which all components share, in float64."""
 
     def __init__(self, X: Elsewhere, white: Whitening):
-        self._xp, self._white = namespace(X), white
+        self._xp, self._white, self.dtype = namespace(X), white, namespace(X).float64
         self._shared = None
         k, d = white.offset.shape
         constant = white.constant - 0.5 * (white.offset**2).sum(axis=1)
@@ -197,7 +202,7 @@ class Featured:
 
     def log_joint(self, z: Elsewhere) -> tuple[Elsewhere, Elsewhere]:
         """Log-probabilities, and the features."""
-        features = self._features(self._xp.astype(z, self._xp.float64))
+        features = self._features(z)
         return self._xp.maximum(features @ self._natural, self._floor), features
 
     def sums(self, kept: Elsewhere, resp: Elsewhere) -> list[Elsewhere]:
@@ -220,14 +225,14 @@ class Featured:
 
 
 def _way(X: Elsewhere, white: Whitening, seconds: str | None = None) -> Way:
-    """Features where their rounding does not matter, and where they are few or the rows are float64 anyway."""
-    xp, d = namespace(X), white.offset.shape[1]
+    """Features where their rounding does not matter, where they are few, and the rows float64 if they are many."""
+    xp, (k, d) = namespace(X), white.offset.shape
     if white.matrix is None:
         assert white.slopes is not None
         squares = np.sum(white.slopes**2, axis=-1)
     else:
         squares = np.sum(white.matrix**2, axis=(-2, -1))
-        if white.matrix.ndim == 3 and X.dtype != xp.float64:
+        if white.matrix.ndim == 3 and (X.dtype != xp.float64 or (d + 1) ** 2 > _MANY * k * d):
             return Whitened(X, white, seconds)
     if np.finfo(np.float64).eps * np.max(squares) < _LOSS * d:
         return Featured(X, white)
@@ -256,12 +261,12 @@ def _expect(
     """Log-likelihood, counts (k,), sums of ``y`` (k, d), and of ``y y'`` (k, d, d) or of squares (k, d), or None."""
     xp, way = namespace(X), _way(X, white, seconds)
     totals: list[Any] | None = None
-    for _, z, w in _chunks(X, weight, center, scale, way.width):
+    for _, z, w in _chunks(X, weight, center, scale, way.width, way.dtype):
         joint, kept = way.log_joint(z)
         density, resp = _posterior(joint)
         if w is not None:
             density, resp = density * w, resp * w[:, None]
-        totals = _added(totals, [xp.sum(density), *way.sums(kept, resp)])
+        totals = _added(totals, [xp.sum(density, dtype=xp.float64), *way.sums(kept, resp)])
     assert totals is not None
     loglik, *sums = (bring(total) for total in totals)
     return float(loglik), *way.moments(sums)
@@ -272,24 +277,25 @@ def _summarize(
 ) -> tuple[Array, Array, Any]:
     """Counts, and sums about the means, for given responsibilities."""
     xp, (k, d) = namespace(X), means.shape
-    way = Whitened(X, Whitening(None, np.ones((k, d)), means, np.zeros(k)), seconds)
+    # In float64: nothing is whitened, and collinear columns leave small differences of large numbers.
+    way = Whitened(X, Whitening(None, np.ones((k, d)), means, np.zeros(k)), seconds, xp.float64)
     totals: list[Any] | None = None
-    for rows, z, _ in _chunks(X, None, center, scale, way.width):
-        totals = _added(totals, way.sums(way.whiten(z), xp.astype(resp[rows, :], X.dtype)))
+    for rows, z, _ in _chunks(X, None, center, scale, way.width, way.dtype):
+        totals = _added(totals, way.sums(way.whiten(z), xp.astype(resp[rows, :], xp.float64)))
     assert totals is not None
     return way.moments([bring(total) for total in totals])
 
 
 def _log_prob(X: Elsewhere, center: Array, scale: Array, white: Whitening, out: Elsewhere) -> None:
     way = _way(X, white)
-    for rows, z, _ in _chunks(X, None, center, scale, way.width):
+    for rows, z, _ in _chunks(X, None, center, scale, way.width, way.dtype):
         out[rows, :] = namespace(X).astype(way.log_joint(z)[0], out.dtype)
 
 
 def _infer(X: Elsewhere, center: Array, scale: Array, white: Whitening, *out: Elsewhere | None) -> None:
     xp, way = namespace(X), _way(X, white)
     log_density, responsibilities, labels = out
-    for rows, z, _ in _chunks(X, None, center, scale, way.width):
+    for rows, z, _ in _chunks(X, None, center, scale, way.width, way.dtype):
         joint, _ = way.log_joint(z)
         if labels is not None:
             labels[rows] = xp.argmax(joint, axis=1)

@@ -441,6 +441,7 @@ void infer_rows(const Holes& holes, const Matrix& X, const Size* order, const do
     const Padded K(precision, p, width);
     Reader<T> rows(X);
     Buffer<double> memory(4 * width);
+    const Vec<double> far = fill<double>(Format<double>::farthest);
     double *z = memory, *middle = z + width, *inverse = middle + width, *start = inverse + width;
     std::copy(center, center + p, middle);
     std::copy(mean, mean + p, start);
@@ -453,7 +454,8 @@ void infer_rows(const Holes& holes, const Matrix& X, const Size* order, const do
             const double* x = rows(row);
             for (Size j = 0; j < width; j += N) {
                 const Vec<double> v = load(x + j), i = load(inverse + j), none{}, known = v == v ? i : none;
-                store<double>(z + j, known > none ? (v - load(middle + j)) * i - load(start + j) : none);
+                const Vec<double> away = (v - load(middle + j)) * i - load(start + j);
+                store<double>(z + j, known > none ? (away > far ? far : away < -far ? -far : away) : none);
             }
             if (m > 0) conditionals.complete(lane, z);
             for (int i = 0; i < m; ++i) {

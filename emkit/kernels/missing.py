@@ -34,6 +34,8 @@ Array = NDArray[Any]
 _GROUP_SIZE = 2**20
 # Rows of one block of the passes before the first E-step, and patterns whose rows are standardised at once.
 _PASS_ROWS, _PATTERNS = 16_384, 4_096
+# Rows are brought this close: the sum of their squares is then finite.
+FARTHEST = 1e140
 
 
 class _Group(NamedTuple):
@@ -241,7 +243,7 @@ def infer_missing(
         begin, end = int(starts[patterns.start]), int(starts[patterns.stop])
         index = order[begin:end]
         local = starts[patterns.start : patterns.stop + 1] - begin
-        z = (X[index].astype(np.float64) - center) / scale - mean
+        z = np.clip((X[index].astype(np.float64) - center) / scale - mean, -FARTHEST, FARTHEST)
         z[np.repeat(missing[patterns], np.diff(local), axis=0)] = 0.0
         gradient = z @ precision
         for group in _groups(local, missing[patterns]):

@@ -42,6 +42,7 @@ from .chain import expect_chain_symbols as expect_chain_symbols
 from .chain import filter_chain as filter_chain
 from .chain import forward_backward as forward_backward
 from .chain import viterbi as viterbi
+from .missing import FARTHEST
 from .missing import condense_missing as condense_missing
 from .missing import expect_missing as expect_missing
 from .missing import group_missing as group_missing
@@ -60,8 +61,6 @@ Add = Callable[[Array, Array, Array, Array, Array], None]
 LOG_2PI = float(np.log(2.0 * np.pi))
 # Far outside the data a squared distance overflows; this is as improbable as a row can be.
 LOWEST_LOG_PROB = -1e300
-# Rows are brought this close: the sum of their squares is then finite.
-FARTHEST = 1e140
 
 
 def chunks(
