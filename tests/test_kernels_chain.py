@@ -161,10 +161,11 @@ def test_every_path_is_counted(build, seed, K, gap, zeros, impossible):
 # Compiled == reference ------------------------------------------------------------------------------------------------
 
 
-def assert_same(values, truths):
+def assert_same(values, truths, digits=10):
+    tol = 10.0**-digits
     for value, truth in zip(values, truths, strict=True):
         scale = np.abs(np.where(np.isfinite(truth), truth, 0.0)).max(initial=1.0)
-        np.testing.assert_allclose(value, truth, rtol=1e-10, atol=1e-10 * scale)
+        np.testing.assert_allclose(value, truth, rtol=tol, atol=tol * scale)
 
 
 def assert_chains_agree(build, arguments, weight):
@@ -227,22 +228,67 @@ def test_many_states(build, K, form):
     assert_chains_agree(build, arguments, None)
 
 
-@builds
-@pytest.mark.parametrize(("behind", "ahead"), [(0, 1), (1, 0), (1, 1), (0, 3), (2, 2)])
-@pytest.mark.parametrize(("gap", "jumps"), [(3.0, 0), (10.0, 5), (60.0, 5)])
-def test_states_passed_over_are_not_missed(build, behind, ahead, gap, jumps):
-    """A sequence in few of its states at a time, which wanders, hurries and jumps; means are ``gap`` apart."""
-    K, rng = 43, np.random.default_rng(jumps)
+bands = pytest.mark.parametrize(("behind", "ahead"), [(0, 1), (1, 0), (1, 1), (0, 3), (2, 2)])
+
+
+def wander(K, behind, ahead, jumps):
+    """A band, and states of a sequence that is in few of them at a time, wanders, hurries and jumps."""
+    rng = np.random.default_rng(jumps)
     transmat = np.triu(np.tril(rng.exponential(0.01, (K, K)), ahead), -behind)
     np.fill_diagonal(transmat, 1.0)
     transmat /= transmat.sum(axis=1, keepdims=True)
     pace = np.repeat([0.0, 0.02, 0.3, 0.0, 0.1], 250) * (1 if ahead >= behind else -1)
     state = np.clip(K // 3 + np.cumsum(pace) + rng.normal(size=1250).round(), 0, K - 1)
     state[rng.integers(1250, size=jumps)] = rng.integers(K, size=jumps)
+    return transmat, state, rng
+
+
+@builds
+@bands
+@pytest.mark.parametrize(("gap", "jumps"), [(3.0, 0), (10.0, 5), (60.0, 5)])
+def test_states_passed_over_are_not_missed(build, behind, ahead, gap, jumps):
+    """Means are ``gap`` apart."""
+    K = 43
+    transmat, state, rng = wander(K, behind, ahead, jumps)
     x = gap * state + rng.normal(size=1250)
     log_prob = -0.5 * (x[:, None] - gap * np.arange(K)) ** 2
     arguments = log_prob, np.array([1250]), np.full(K, 1 / K), transmat
     assert_chains_agree(build, arguments, None)
+
+
+@builds
+@bands
+@pytest.mark.parametrize(
+    ("gap", "off", "dtype"),
+    [
+        (3.0, 0.0, np.float32),
+        (3.0, 0.0, np.float64),
+        (1.0, 9.0, np.float64),
+        (3.0, 15.0, np.float64),
+        (3.0, 1e3, np.float64),
+    ],
+)
+def test_states_passed_over_are_not_missed_by_their_law(build, behind, ahead, gap, off, dtype):
+    """Some rows are ``off``. What a law tells of the most probable row bounds them in the states passed over."""
+    K = 43
+    transmat, state, rng = wander(K, behind, ahead, 0)
+    x = gap * state + rng.normal(size=1250)
+    x[rng.integers(1250, size=5)] += off
+    X, means, variances = x.astype(dtype)[:, None], gap * np.arange(K)[:, None], rng.uniform(0.8, 1.5, size=(K, 1))
+    symbols = np.clip((x / gap).round(), 0, K - 1)[:, None]
+    table = np.vstack([-0.5 * (gap * np.subtract.outer(np.arange(K), np.arange(K))) ** 2 - 1.0, np.zeros(K)])
+    sequences = np.array([1250]), None, np.full(K, 1 / K), transmat
+    for name, arguments in (
+        ("expect_chain_diag", (X, np.zeros(1), np.ones(1), means, variances)),
+        ("expect_chain_symbols", (symbols, table)),
+    ):
+        logliks, truth = np.empty(1), np.empty(1)
+        sums = getattr(kernels.load(build), name)(*arguments, *sequences, logliks, 1)
+        assert (sums is None) == (off == 1e3)  # logarithms are needed, which are for `forward_backward`
+        if sums is None:
+            continue
+        truths = getattr(kernels.load("reference"), name)(*arguments, *sequences, truth, 1)
+        assert_same((logliks, *sums), (truth, *truths), digits=10 if dtype == np.float64 else 4)
 
 
 @builds

@@ -55,6 +55,9 @@ template <class Left, class Right> void both(bool at_once, Left left, Right righ
     }
 }
 
+// What is not negligible; 0 elsewhere.
+inline Vec<double> matter(Vec<double> x) { return x < fill<double>(NEGLIGIBLE) ? Vec<double>{} : x; }
+
 inline Size round_up(Size size, Size multiple) { return (size + multiple - 1) / multiple * multiple; }
 
 // 2^-e for the exponent e of a positive number; of 0 as if it were the smallest.

@@ -67,7 +67,10 @@ template <class Matrix> class Direction {
     const double* last() const { return row; }
 
     // To where it was when it was last told to remember.
-    void remember() { memory = {started, total, exponents, std::vector<double>(row + 0, row + M.stride)}; }
+    void remember() {
+        memory.started = started, memory.total = total, memory.exponents = exponents;
+        memory.row.assign(row + 0, row + M.stride);
+    }
     void go_back() {
         started = memory.started, total = memory.total, exponents = memory.exponents;
         std::copy(memory.row.begin(), memory.row.end(), row + 0);
@@ -133,7 +136,7 @@ template <class Matrix> class Half {
         for (Size block = 0; block < n_blocks(); ++block) {
             if (block > 0) std::copy(own.last(), own.last() + stride, marks.data() + block * stride);
             double sum = 0.0;
-            windows[block] = run(own, own.window(), block, p, x, cleared[0], [&](Range window) { sum = densities(block, {0, K}, window); });
+            windows[block] = run(own, own.window(), block, p, x, cleared[0], [&](Range window) { sum = densities(block, window); });
             highest += sum;
             if (kept && block < n_blocks() - 1) std::copy(at(p), at(p, size(block)), kept.get() + block * BLOCK * stride);
         }
@@ -145,6 +148,7 @@ template <class Matrix> class Half {
     // Turn round.
     void leave(double weight) {
         for (Size block = n_blocks() - 1; block >= 0; --block) {
+            const Size exponents = other.exponents;
             const Range met = run(other, other.window(), block, q, y, cleared[1], [&](Range met) { densities(block, met, met); });
             const Range shared{std::max(windows[block].first, met.first), std::min(windows[block].last, met.last)};
             good = good && shared.last > shared.first;
@@ -161,7 +165,7 @@ template <class Matrix> class Half {
                     own.run(shared, at(b), at(p), at(x), size(block));
                 }
             }
-            count(block, weight, shared, met);
+            count(block, weight, shared, other.exponents != exponents);
         }
     }
 
@@ -180,16 +184,27 @@ template <class Matrix> class Half {
     int size(Size block) const { return int(std::min<Size>(BLOCK, T - block * BLOCK)); }
     Size first_row(Size block) const { return left ? begin + block * BLOCK : begin + T - block * BLOCK - size(block); }
 
-    // Of the states in the window, relative to the highest of some; 0 beside them. Relative to all: so that rows which none
-    // of those in the window explains leave nothing of them, and logarithms are taken.
-    double densities(Size block, Range some, Range window) {
+    // Of the states in the window, relative to the highest of all: so that rows which none of those in the window explains
+    // leave nothing of them, and logarithms are taken. Where no state can explain the rows so much better, the highest of
+    // those in the window will do.
+    double densities(Size block, Range window) {
+        if (window.count() < K && law.most() < std::numeric_limits<double>::infinity()) {
+            const auto [sum, least] = densities(block, window, window);
+            if (law.most() + std::log(LEAST) < least) return sum;
+        }
+        return densities(block, {0, K}, window).sum;
+    }
+
+    // The same, relative to the highest of some; 0 beside them.
+    Law::Highest densities(Size block, Range some, Range window) {
         const auto [first, last] = own.M.whole_vectors(window);
         double* const l = states + some.first * STRIDE;
-        const double total = law.densities(first_row(block), size(block), some, {window.first - some.first, window.last - some.first}, l);
+        const Law::Highest highest = law.densities(first_row(block), size(block), some, {window.first - some.first, window.last - some.first}, l);
+        const Size rows = round_up(size(block), N);
         for (const Range beside : {Range{first, window.first}, Range{window.last, std::min(last, K)}})
-            for (Size k = beside.first; k < beside.last; ++k) std::fill(states + k * STRIDE, states + (k + 1) * STRIDE, 0.0);
-        transpose(states + first * STRIDE, STRIDE, last - first, round_up(size(block), N), at(b) + first, stride);
-        return total;
+            for (Size k = beside.first; k < beside.last; ++k) std::fill(states + k * STRIDE, states + k * STRIDE + rows, 0.0);
+        transpose(states + first * STRIDE, STRIDE, last - first, rows, at(b) + first, stride);
+        return highest;
     }
 
     // Take one direction through a block; returns the window, perhaps wider than the one given, that holds all its states.
@@ -208,9 +223,11 @@ template <class Matrix> class Half {
     }
 
     void clear_beyond(Range window, double* x, Range& cleared) const {
-        if (window.first == cleared.first && window.last == cleared.last) return;
-        std::fill(x, x + memory(), 0.0);
-        cleared = window;
+        const auto [first, last] = own.M.whole_vectors(window);
+        for (const Range beyond : {Range{cleared.first, std::min(first, cleared.last)}, Range{std::max(last, cleared.first), cleared.last}})
+            for (Size k = beyond.first; k < beyond.last; k += N)
+                for (int r = 0; r < BLOCK; ++r) store<double>(at(x, r) + k, Vec<double>{});
+        cleared = {first, last};
     }
 
     double product(const double* a, const double* b, Range window) const {
@@ -219,18 +236,24 @@ template <class Matrix> class Half {
         return sum<double>(sums);
     }
 
-    // Probabilities of a block's states, and the transitions within it and to it. Beyond `met` q and y are 0, and beyond
-    // `shared` nothing is both before and after a row.
-    void count(Size block, double weight, Range shared, Range met) {
+    double product(const double* a, const double* b, const double* c, Range window) const {
+        Vec<double> sums{};
+        for (Size k = window.first; k < window.last; k += N) sums += load(a + k) * load(b + k) * load(c + k);
+        return sum<double>(sums);
+    }
+
+    // Probabilities of a block's states, and the transitions within it and to it. Beyond `shared` nothing is both before and
+    // after a row. Where y has been scaled, what both have of a row is asked before that: neither has lost more than NEGLIGIBLE.
+    void count(Size block, double weight, Range shared, bool scaled) {
         const int rows = size(block);
+        const Range reached = own.M.whole_vectors(own.M.reach(shared));
         shared = own.M.whole_vectors(shared);
-        met = own.M.whole_vectors(met);
         for (int r = rows - 1; r >= 0; --r) {
             double *probability = at(p, r), *onward = at(y, r);
             const double s = product(probability, onward, shared);
-            good &= s >= LEAST;
+            good &= (scaled ? product(probability, at(b, r), at(q, r), shared) : s) >= LEAST;
             const double share = weight / std::max(s, LEAST);
-            for (Size k = met.first; k < met.last; k += N) store<double>(onward + k, load(onward + k) * share);
+            for (Size k = reached.first; k < reached.last; k += N) store<double>(onward + k, load(onward + k) * share);
             for (Size k = shared.first; k < shared.last; k += N)
                 store<double>(probability + k, load(probability + k) * load(onward + k));
         }
@@ -241,7 +264,7 @@ template <class Matrix> class Half {
         // The first row that a direction sees has no transition to it. The one across the middle is left to the right half.
         const int first = block == 0;
         if (left) {
-            own.M.update(met, at(x, first - 1), at(y, first), rows - first, pairs);
+            own.M.update(reached, at(x, first - 1), at(y, first), rows - first, pairs);
         } else {
             const int across = block == n_blocks() - 1;
             if (across) {
@@ -249,7 +272,7 @@ template <class Matrix> class Half {
                 good &= s >= LEAST;
                 for (Size k = 0; k < stride; k += N) store<double>(at(y, -1) + k, load(at(y, -1) + k) * share);
             }
-            own.M.update(met, at(x, 1 - across), at(y, -across), rows - first + across, pairs);
+            own.M.update(reached, at(x, 1 - across), at(y, -across), rows - first + across, pairs);
         }
         transpose(at(p) + shared.first, stride, round_up(rows, N), shared.count(), states, STRIDE);
         law.add(first_row(block), rows, {shared.first, std::min(shared.last, K)}, states);

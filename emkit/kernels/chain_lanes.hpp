@@ -105,7 +105,7 @@ class Together {
             double* const lane = states + n * K * STRIDE;
             const int rows = own(n, t), whole = int(round_up(rows, N));
             if (rows > 0) {
-                const double sum = law.densities(lanes[n].begin + t, rows, {0, K}, lane);
+                const double sum = law.densities(lanes[n].begin + t, rows, {0, K}, lane).sum;
                 if (highest) highest[n] += sum;
             }
             for (Size k = 0; k < K; ++k) std::fill(lane + k * STRIDE + whole, lane + k * STRIDE + round_up(count(t), N), 1.0);

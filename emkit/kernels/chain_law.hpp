@@ -23,22 +23,35 @@ class Law {
     // Take in the weighted probabilities of these states; all others have none. What follows the rows is overwritten.
     virtual void add(Size begin, int count, Range states, double* resp) = 0;
 
-    // l becomes exp(l - max l), or stays a logarithm where it is not wanted; returns the sum of the rows' maxima.
-    double densities(Size begin, int count, Range states, Range wanted, double* l) {
+    // Of the rows' highest log-densities: their sum, and a bound that none is below.
+    struct Highest {
+        double sum, least;
+    };
+
+    // l becomes exp(l - max l), or stays a logarithm where it is not wanted.
+    Highest densities(Size begin, int count, Range states, Range wanted, double* l) {
         log_densities(begin, count, states, l);
         double highest[ROWS];
+        Vec<double> least = fill<double>(std::numeric_limits<double>::max());
         double *const end = l + states.count() * STRIDE, *const first = l + wanted.first * STRIDE, *const last = l + wanted.last * STRIDE;
         for (int i = 0; i < count; i += N) {
             Vec<double> m = fill<double>(LOWEST);
             for (double* state = l + i; state < end; state += STRIDE) m = larger<double>(load(state), m);
             for (double* state = first + i; state < last; state += STRIDE) store<double>(state, exp<double>(load(state) - m));
             store<double>(highest + i, m);
+            least = m < least ? m : least;
         }
         const int whole = int(round_up(count, N));
         std::fill(highest + count, highest + whole, 0.0);
-        return double_sum<double>(highest, whole);
+        return {double_sum<double>(highest, whole), -largest(-least)};
     }
-    double densities(Size begin, int count, Range states, double* l) { return densities(begin, count, states, {0, states.count()}, l); }
+    Highest densities(Size begin, int count, Range states, double* l) { return densities(begin, count, states, {0, states.count()}, l); }
+
+    // No row is more probable in any state, as far as is known.
+    double most() const { return most_; }
+
+  protected:
+    double most_ = std::numeric_limits<double>::infinity();
 };
 
 // Log-densities that somebody has computed, and where the probabilities go.
@@ -68,7 +81,9 @@ class Symbols : public Law {
   public:
     // `table` (m + 1, K): logarithms of the symbols' probabilities, 0 for a missing one; `counts` likewise.
     Symbols(Size K, Size m, const double* numbers, const double* table, double* counts)
-        : K(K), m(m), numbers(numbers), table(table), counts(counts) {}
+        : K(K), m(m), numbers(numbers), table(table), counts(counts) {
+        most_ = *std::max_element(table, table + (m + 1) * K);
+    }
 
     void log_densities(Size begin, int count, Range states, double* l) override {
         const Size padded = round_up(count, N);
@@ -102,6 +117,8 @@ template <template <class> class Shape, class T> class Normal : public Law {
         : data(data), shape(arguments, STRIDE), inverse_scale(data.d), z(data.d * STRIDE), joint(arguments.K * STRIDE),
           totals(STRIDE, data.d, shape, counts) {
         for (Size j = 0; j < data.d; ++j) inverse_scale[j] = 1.0 / data.scale[j];
+        most_ = shape.constant(0);
+        for (Size k = 1; k < arguments.K; ++k) most_ = std::max(most_, shape.constant(k));
     }
 
     void log_densities(Size begin, int count, Range states, double* l) override {

@@ -13,6 +13,7 @@ namespace {
 //   replay(b, p, x, step, ...)    the same where p is known
 //   window(x)                     the states that can soon be other than 0 if these are now
 //   wider(window, x, count)       a wider window if rows have come to its end, else the same
+//   reach(window)                 the states to which those in a window lead
 //   is_costly()                   whether to compute p takes longer than to write it down and read it again
 //   update(x, y, count, ...)      pairs += x' y where M is not 0 and y in a window
 //   collect(pairs, add)           add(source, target, M * pairs)
@@ -24,6 +25,7 @@ class Padded {
 
     Range window(const double*) const { return {0, K}; }
     Range wider(Range window, const double*, int) const { return window; }
+    Range reach(Range window) const { return window; }
     Range whole_vectors(Range window) const { return {window.first / N * N, std::min(round_up(window.last, N), stride)}; }
 
     // The recursion, p being known.
@@ -56,7 +58,7 @@ class Padded {
                     product(x - step, k, to);
                     EMKIT_UNROLL for (int w = 0; w < W; ++w) {
                         Vec<double> now = to[w] * load(b + k + w * N);
-                        if constexpr (IN_WINDOW) now = now < fill<double>(NEGLIGIBLE) ? Vec<double>{} : now;
+                        if constexpr (IN_WINDOW) now = matter(now);
                         store<double>(p + k + w * N, to[w]);
                         store<double>(x + k + w * N, now);
                         sums += now;
@@ -159,6 +161,8 @@ class Band : public Padded {
         return window;
     }
 
+    Range reach(Range window) const { return {std::max<Size>(0, window.first - behind), std::min(K, window.last + ahead)}; }
+
     bool is_costly() const { return false; }
 
     explicit Band(const Transitions& A)
@@ -173,7 +177,10 @@ class Band : public Padded {
         const auto [begin, end] = whole_vectors(window);
         if (ahead <= 1 && behind <= 1 && end > begin && end - begin <= 4 * N) {
             with_size(int((end - begin) / N), [&, begin = begin](auto width) EMKIT_INLINE {
-                run_near<decltype(width)::value>(begin, b, p, x, step, count, total, exponents);
+                constexpr int W = decltype(width)::value;
+                if (behind == 0) run_near<W, true, false>(begin, b, p, x, step, count, total, exponents);
+                else if (ahead == 0) run_near<W, false, true>(begin, b, p, x, step, count, total, exponents);
+                else run_near<W, true, true>(begin, b, p, x, step, count, total, exponents);
             });
             return;
         }
@@ -211,17 +218,18 @@ class Band : public Padded {
     }
 
   private:
-    static constexpr Size AROUND = 4;
+    static constexpr Size AROUND = 3;
 
     const double* diagonal(Size offset) const {
         const auto found = std::find(offsets.begin(), offsets.end(), offset);
         return found == offsets.end() ? nothing : M + (found - offsets.begin()) * stride;
     }
 
-    // The recursion where transitions lead to neighbours at most: a row stays in registers for the next, so that no load
-    // waits for two stores.
-    template <int W> EMKIT_KEEP void run_near(Size begin, const double* b, double* p, double* x, Size step, int count, double& total,
-                                              Size& exponents) const {
+    // The recursion where transitions lead to neighbours at most, on these sides: a row stays in registers for the next, so
+    // that no load waits for two stores. What is negligible stays there until a row is scaled: no row waits to be rid of it.
+    template <int W, bool AHEAD, bool BEHIND>
+    EMKIT_KEEP void run_near(Size begin, const double* b, double* p, double* x, Size step, int count, double& total,
+                             Size& exponents) const {
         const double *up = diagonal(1) + begin, *stay = diagonal(0) + begin, *down = diagonal(-1) + begin;
         if (total < SMALL) {
             const double scale = scale_of(total, exponents);
@@ -234,19 +242,19 @@ class Band : public Padded {
         for (int r = 0; r < count; ++r, b += step, p += step, x += step) {
             if (all_below(sums, SMALL / N)) {
                 const double scale = scale_of(sum<double>(sums), exponents);
-                EMKIT_UNROLL for (int w = 1; w <= W; ++w) store<double>(x - step + (w - 1) * N, row[w] *= scale);
+                EMKIT_UNROLL for (int w = 1; w <= W; ++w) store<double>(x - step + (w - 1) * N, row[w] = matter(row[w]) * scale);
             }
             sums = Vec<double>{};
             Vec<double> now[W];
             EMKIT_UNROLL for (int w = 0; w < W; ++w) {
-                const Vec<double> density = load(b + w * N), u = load(up + w * N), s = load(stay + w * N), d = load(down + w * N);
-                const Vec<double> before = across<N - 1>(row[w], row[w + 1]), after = across<1>(row[w + 1], row[w + 2]);
-                // The products in brackets wait for no other row.
-                const Vec<double> joint = (s * density) * row[w + 1] + (u * density) * before + (d * density) * after;
-                store<double>(p + w * N, s * row[w + 1] + u * before + d * after);
-                now[w] = joint < fill<double>(NEGLIGIBLE) ? Vec<double>{} : joint;
-                store<double>(x + w * N, now[w]);
-                sums += now[w];
+                Vec<double> before = load(stay + w * N) * row[w + 1];
+                if constexpr (AHEAD) before += load(up + w * N) * across<N - 1>(row[w], row[w + 1]);
+                if constexpr (BEHIND) before += load(down + w * N) * across<1>(row[w + 1], row[w + 2]);
+                now[w] = before * load(b + w * N);
+                const Vec<double> kept = matter(now[w]);
+                store<double>(p + w * N, before);
+                store<double>(x + w * N, kept);
+                sums += kept;
             }
             EMKIT_UNROLL for (int w = 0; w < W; ++w) row[w + 1] = now[w];
             row[0] = row[W + 1] = Vec<double>{};
@@ -255,10 +263,10 @@ class Band : public Padded {
     }
 
     bool any(const double* x, Size first, Size last, int count) const {
-        double most = 0.0;
-        for (int r = 0; r < count; ++r, x += stride)
-            for (Size k = first; k < last; ++k) most = std::max(most, x[k]);
-        return most > 0.0;
+        for (Size k = first; k < last; ++k)
+            for (int r = 0; r < count; ++r)
+                if (x[r * stride + k] > 0.0) return true;
+        return false;
     }
 
     const Size ahead, behind;  // how far a transition leads

@@ -79,7 +79,16 @@ template <class Matrix> class Smoother {
         int count;
     };
 
-    bool at_once(Size T) const { return wanted.n_threads > 1 && worth_a_thread(T, K); }
+    // Two threads if that is worth it.
+    template <class Left, class Right> void both(Size T, Left left, Right right) const {
+        const auto flushed = [](auto work) {
+            return [=] {
+                const SubnormalsAreZero here;
+                work();
+            };
+        };
+        emkit::both(wanted.n_threads > 1 && worth_a_thread(T, K), flushed(left), flushed(right));
+    }
 
     void rescue(const Job& job) {
         if (kept.log_prob == nullptr) {
@@ -101,13 +110,13 @@ template <class Matrix> class Smoother {
         }
         const auto [begin, T, weight] = job.rows;
         const Size middle = std::max<Size>(1, T / 2);
-        both(at_once(T), [&, begin = begin] { left->approach(begin, middle); },
+        both(T, [&, begin = begin] { left->approach(begin, middle); },
              [&, begin = begin, T = T] { right->approach(begin + middle, T - middle); });
         const double loglik =
             left->highest + right->highest + LOG_2 * double(left->own.exponents + right->own.exponents) + std::log(where_they_meet(T));
         left->meet(*right);
         right->meet(*left);
-        both(at_once(T), [&, weight = weight] { left->leave(weight); }, [&, weight = weight] { right->leave(weight); });
+        both(T, [&, weight = weight] { left->leave(weight); }, [&, weight = weight] { right->leave(weight); });
         if (!left->good || !right->good) return rescue(job);
         wanted.logliks[job.s] = loglik;
         left->collect(wanted.transitions);
@@ -148,7 +157,7 @@ template <class Matrix> class Smoother {
             part.transitions.resize(K * K);
             for (Size g = first; g < last; ++g) together(worker, some[g], part);
         };
-        both(at_once(rows), [&] { work(0, 0, half); }, [&] { work(1, half, Size(some.size())); });
+        both(rows, [&] { work(0, 0, half); }, [&] { work(1, half, Size(some.size())); });
         for (const Part& part : parts) {
             for (Size k = 0; k < K; ++k) wanted.starts[k] += part.starts[k];
             for (Size i = 0; i < K * K; ++i) wanted.transitions[i] += part.transitions[i];
@@ -231,9 +240,9 @@ template <class Matrix> class Smoother {
                 }
             }
         };
-        both(at_once(T), [&] { multiply_out(0, 0, half); }, [&, n_groups = n_groups] { multiply_out(1, half, n_groups); });
+        both(T, [&] { multiply_out(0, 0, half); }, [&, n_groups = n_groups] { multiply_out(1, half, n_groups); });
         bool good = connect(pieces);
-        if (good) both(at_once(T), [&] { smooth(0, 0, half); }, [&, n_groups = n_groups] { smooth(1, half, n_groups); });
+        if (good) both(T, [&] { smooth(0, 0, half); }, [&, n_groups = n_groups] { smooth(1, half, n_groups); });
         double loglik = 0.0;
         for (const Piece& piece : pieces) {
             good = good && piece.good;
