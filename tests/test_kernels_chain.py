@@ -292,6 +292,21 @@ def test_states_passed_over_are_not_missed_by_their_law(build, behind, ahead, ga
 
 
 @builds
+@pytest.mark.parametrize("seed", range(12))
+@bands
+def test_outliers_lose_no_states(build, behind, ahead, seed):
+    """Rows far out make all states but a few negligible, which later rows do not bear out."""
+    K, T, rng = 24, 200, np.random.default_rng(seed)
+    transmat = np.triu(np.tril(10.0 ** rng.uniform(-8, 0, (K, K)), ahead), -behind)
+    np.fill_diagonal(transmat, 1.0)
+    transmat /= transmat.sum(axis=1, keepdims=True)
+    x = 8.0 + np.cumsum(rng.random(T) < 0.1) * np.sign(ahead - behind) + rng.normal(size=T)
+    x[rng.integers(T, size=3)] += rng.choice([-1, 1], 3) * rng.uniform(5.0, 45.0, 3)
+    log_prob = -0.5 * (x[:, None] - np.arange(K)) ** 2
+    assert_chains_agree(build, (log_prob, np.array([T]), np.full(K, 1 / K), transmat), None)
+
+
+@builds
 @pytest.mark.parametrize("K", [1, 2, 3, 4, 5, 8, 13, 40])
 def test_two_threads_give_the_same_bits(build, K):
     rng = np.random.default_rng(K)

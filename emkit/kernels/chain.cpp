@@ -26,9 +26,9 @@ template <class Matrix> void filter(const Chain& chain, double* log_prob, double
     chain.for_each([&](Size, Size begin, Size T) {
         double *l = log_prob + begin * K, *increment = increments + begin;
         densities(begin, 1);
-        double total = 0.0;
-        for (Size k = 0; k < K; ++k) total += x[k] = chain.startprob[k] * b[k];
-        if (!mixing || !(total >= LEAST)) {
+        Scaling scaling;
+        for (Size k = 0; k < K; ++k) scaling.total += x[k] = chain.startprob[k] * b[k];
+        if (!mixing || !(scaling.total >= LEAST)) {
             if (!logarithms) logarithms.reset(new Logarithms(chain.startprob, chain.transmat, K));
             return logarithms->filter({l, l, T}, increment);
         }
@@ -36,14 +36,15 @@ template <class Matrix> void filter(const Chain& chain, double* log_prob, double
             const int count = int(std::min<Size>(ROWS, T - t));
             densities(begin + t, count);
             for (int r = 0; r < count; ++r, l += K) {
-                Size exponents = 0;
                 double before = 1.0, highest = LOWEST;
+                scaling.exponents = 0;
                 if (t + r > 0) {
-                    before = total;
-                    M.run({0, stride}, b + r * stride, p, x + r * stride, stride, 1, total, exponents);
+                    before = scaling.total;
+                    M.run({0, stride}, b + r * stride, p, x + r * stride, stride, 1, scaling);
                 }
                 for (Size k = 0; k < K; ++k) highest = std::max(highest, l[k]);
-                *increment++ = total > 0.0 ? std::log(total / before) + LOG_2 * double(exponents) + highest : IMPOSSIBLE;
+                const double total = scaling.total, exponent = double(scaling.exponents);
+                *increment++ = total > 0.0 ? std::log(total / before) + LOG_2 * exponent + highest : IMPOSSIBLE;
                 const double share = total > 0.0 ? 1.0 / total : 0.0;
                 for (Size k = 0; k < K; ++k) l[k] = x[r * stride + k] * share;
             }

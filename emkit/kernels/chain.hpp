@@ -60,12 +60,20 @@ inline Vec<double> matter(Vec<double> x) { return x < fill<double>(NEGLIGIBLE) ?
 
 inline Size round_up(Size size, Size multiple) { return (size + multiple - 1) / multiple * multiple; }
 
-// 2^-e for the exponent e of a positive number; of 0 as if it were the smallest.
-inline double scale_of(double total, Size& exponents) {
+// Of the rows that a recursion has gone through.
+struct Scaling {
+    double total = 0.0;  // of the last one
+    Size exponents = 0;  // of 2, by which they were scaled
+    double least = 1.0;  // before one was scaled
+};
+
+// 2^-e for the exponent e of a sum; of 0 as if it were the smallest.
+inline double scale_of(double total, Scaling& scaling) {
     std::uint64_t bits;
     std::memcpy(&bits, &total, sizeof bits);
     const std::uint64_t field = bits >> 52;
-    exponents += Size(field) - 1023;
+    scaling.least = std::min(scaling.least, total);
+    scaling.exponents += Size(field) - 1023;
     bits = (2046 - field) << 52;
     double scale;
     std::memcpy(&scale, &bits, sizeof scale);

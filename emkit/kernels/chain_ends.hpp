@@ -30,20 +30,19 @@ template <class Matrix> class Direction {
     const Matrix M;
     const Size step;  // from a row to the next, in the order of time
     bool started = false;
-    double total = 0.0;
-    Size exponents = 0;
+    Scaling scaling;
 
     void begin() {
         started = false;
-        exponents = 0;
+        scaling = {};
     }
 
     // To where another has come, or a block began.
     void set(const double* x) {
         started = true;
         std::copy(x, x + M.stride, row + 0);
-        total = 0.0;
-        for (Size k = 0; k < M.stride; ++k) total += row[k];
+        scaling.total = 0.0;
+        for (Size k = 0; k < M.stride; ++k) scaling.total += row[k];
     }
     void set(const Direction& other) {
         if (other.started) set(other.row);
@@ -52,12 +51,12 @@ template <class Matrix> class Direction {
 
     // Go through rows whose arrays begin at b, p and x; the row before comes to stand before them. x is 0 beyond the window.
     void run(Range window, const double* b, double* p, double* x, int count) {
-        go(b, p, x, count, [&](auto... rows) { M.run(window, rows..., total, exponents); });
+        go(b, p, x, count, [&](auto... rows) { M.run(window, rows..., scaling); });
     }
 
     // The same, p being known.
     void replay(Range window, const double* b, double* p, double* x, int count) {
-        go(b, p, x, count, [&](auto... rows) { M.replay(window, rows..., total, exponents); });
+        go(b, p, x, count, [&](auto... rows) { M.replay(window, rows..., scaling); });
     }
 
     // The states that can be other than 0 in the next rows.
@@ -68,11 +67,11 @@ template <class Matrix> class Direction {
 
     // To where it was when it was last told to remember.
     void remember() {
-        memory.started = started, memory.total = total, memory.exponents = exponents;
+        memory.started = started, memory.scaling = scaling;
         memory.row.assign(row + 0, row + M.stride);
     }
     void go_back() {
-        started = memory.started, total = memory.total, exponents = memory.exponents;
+        started = memory.started, scaling = memory.scaling;
         std::copy(memory.row.begin(), memory.row.end(), row + 0);
     }
 
@@ -84,10 +83,10 @@ template <class Matrix> class Direction {
             std::copy(row + 0, row + M.stride, x - step);
             run(b, p, x, step, count);
         } else {
-            total = 0.0;
+            scaling.total = 0.0;
             for (Size k = 0; k < M.K; ++k) {
                 p[k] = first[k];
-                total += x[k] = first[k] * b[k];
+                scaling.total += x[k] = first[k] * b[k];
             }
             run(b + step, p + step, x + step, step, count - 1);
             started = true;
@@ -100,8 +99,7 @@ template <class Matrix> class Direction {
     Buffer<double> row;
     struct {
         bool started;
-        double total;
-        Size exponents;
+        Scaling scaling;
         std::vector<double> row;
     } memory;
 };
@@ -129,6 +127,7 @@ template <class Matrix> class Half {
         own.begin();
         marks.resize((n_blocks() + 1) * stride);
         windows.resize(n_blocks());
+        least.resize(n_blocks());
         if (own.M.is_costly() && T * stride > kept_size) {
             kept.reset();
             kept.reset(new double[kept_size = T * stride]);
@@ -136,8 +135,10 @@ template <class Matrix> class Half {
         for (Size block = 0; block < n_blocks(); ++block) {
             if (block > 0) std::copy(own.last(), own.last() + stride, marks.data() + block * stride);
             double sum = 0.0;
+            own.scaling.least = 1.0;
             windows[block] = run(own, own.window(), block, p, x, cleared[0], [&](Range window) { sum = densities(block, window); });
             highest += sum;
+            least[block] = own.scaling.least;
             if (kept && block < n_blocks() - 1) std::copy(at(p), at(p, size(block)), kept.get() + block * BLOCK * stride);
         }
     }
@@ -148,7 +149,7 @@ template <class Matrix> class Half {
     // Turn round.
     void leave(double weight) {
         for (Size block = n_blocks() - 1; block >= 0; --block) {
-            const Size exponents = other.exponents;
+            own.scaling.least = other.scaling.least = 1.0;
             const Range met = run(other, other.window(), block, q, y, cleared[1], [&](Range met) { densities(block, met, met); });
             const Range shared{std::max(windows[block].first, met.first), std::min(windows[block].last, met.last)};
             good = good && shared.last > shared.first;
@@ -165,7 +166,8 @@ template <class Matrix> class Half {
                     own.run(shared, at(b), at(p), at(x), size(block));
                 }
             }
-            count(block, weight, shared, other.exponents != exponents);
+            least[block] = std::min(least[block], own.scaling.least);
+            count(block, weight, shared, other.scaling.least < 1.0);
         }
     }
 
@@ -243,7 +245,7 @@ template <class Matrix> class Half {
     }
 
     // Probabilities of a block's states, and the transitions within it and to it. Beyond `shared` nothing is both before and
-    // after a row. Where y has been scaled, what both have of a row is asked before that: neither has lost more than NEGLIGIBLE.
+    // after a row. A direction loses what is NEGLIGIBLE of a row before that is scaled: so little, beside what both have of it.
     void count(Size block, double weight, Range shared, bool scaled) {
         const int rows = size(block);
         const Range reached = own.M.whole_vectors(own.M.reach(shared));
@@ -251,7 +253,7 @@ template <class Matrix> class Half {
         for (int r = rows - 1; r >= 0; --r) {
             double *probability = at(p, r), *onward = at(y, r);
             const double s = product(probability, onward, shared);
-            good &= (scaled ? product(probability, at(b, r), at(q, r), shared) : s) >= LEAST;
+            good &= s * least[block] >= LEAST && (!scaled || product(probability, at(b, r), at(q, r), shared) >= LEAST);
             const double share = weight / std::max(s, LEAST);
             for (Size k = reached.first; k < reached.last; k += N) store<double>(onward + k, load(onward + k) * share);
             for (Size k = shared.first; k < shared.last; k += N)
@@ -285,6 +287,7 @@ template <class Matrix> class Half {
     const Size stride;
     Buffer<double> states, b, p, x, q, y, pairs;
     std::vector<double> marks;       // x before each block
+    std::vector<double> least;       // sum of a row of each block before it was scaled
     std::vector<Range> windows;      // the states that each block can be in, as seen from its own end
     Range cleared[2] = {{0, 0}, {0, 0}};  // beyond this window x is 0; y
     std::unique_ptr<double[]> kept;  // p of all rows, where it is costly

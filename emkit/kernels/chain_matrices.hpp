@@ -29,8 +29,8 @@ class Padded {
     Range whole_vectors(Range window) const { return {window.first / N * N, std::min(round_up(window.last, N), stride)}; }
 
     // The recursion, p being known.
-    void replay(Range window, const double* b, double* p, double* x, Size step, int count, double& total, Size& exponents) const {
-        recur<false>(window, b, p, x, step, count, total, exponents, [&](const double* from, Size k, auto& to) EMKIT_INLINE {
+    void replay(Range window, const double* b, double* p, double* x, Size step, int count, Scaling& scaling) const {
+        recur<false>(window, b, p, x, step, count, scaling, [&](const double* from, Size k, auto& to) EMKIT_INLINE {
             const double* row = p + (from + step - x) + k;
             for (size_t w = 0; w < std::size(to); ++w) to[w] = load(row + w * N);
         });
@@ -42,12 +42,12 @@ class Padded {
     // The recursion, given product(x, k, p): p[w] = (M x)[k + w * N ...] for W vectors. A row is scaled only when it
     // has become small: so no row waits for the sum of the one before. With IN_WINDOW what is negligible becomes 0.
     template <bool IN_WINDOW, class Product>
-    void recur(Range window, const double* b, double* p, double* x, Size step, int count, double& total, Size& exponents,
+    void recur(Range window, const double* b, double* p, double* x, Size step, int count, Scaling& scaling,
                Product product) const {
         const auto [begin, end] = whole_vectors(window);
         for (int r = 0; r < count; ++r, b += step, p += step, x += step) {
-            if (total < SMALL) {  // the row before these may have come from another window
-                const double scale = scale_of(total, exponents);
+            if (scaling.total < SMALL) {  // the row before these may have come from another window
+                const double scale = scale_of(scaling.total, scaling);
                 for (Size k = r > 0 ? begin : 0; k < (r > 0 ? end : stride); k += N) store<double>(x - step + k, load(x - step + k) * scale);
             }
             Vec<double> sums{};
@@ -64,7 +64,7 @@ class Padded {
                         sums += now;
                     }
                 });
-            total = sum<double>(sums);
+            scaling.total = sum<double>(sums);
         }
     }
 };
@@ -80,8 +80,8 @@ class Dense : public Padded {
             for (Size j = 0; j < K; ++j) M[i * stride + j] = A(i, j);
     }
 
-    void run(Range window, const double* b, double* p, double* x, Size step, int count, double& total, Size& exponents) const {
-        recur<false>(window, b, p, x, step, count, total, exponents, [&](const double* from, Size k, auto& to) EMKIT_INLINE {
+    void run(Range window, const double* b, double* p, double* x, Size step, int count, Scaling& scaling) const {
+        recur<false>(window, b, p, x, step, count, scaling, [&](const double* from, Size k, auto& to) EMKIT_INLINE {
             constexpr int W = std::extent_v<std::remove_reference_t<decltype(to)>>, U = W < 3 ? 4 : 2;
             Vec<double> part[U][W];  // U sums, so that no addition waits for the last
             clear<double>(part);
@@ -173,18 +173,18 @@ class Band : public Padded {
     }
 
     // Outside the matrix M is 0, and x another row or the margin: finite.
-    void run(Range window, const double* b, double* p, double* x, Size step, int count, double& total, Size& exponents) const {
+    void run(Range window, const double* b, double* p, double* x, Size step, int count, Scaling& scaling) const {
         const auto [begin, end] = whole_vectors(window);
         if (ahead <= 1 && behind <= 1 && end > begin && end - begin <= 4 * N) {
             with_size(int((end - begin) / N), [&, begin = begin](auto width) EMKIT_INLINE {
                 constexpr int W = decltype(width)::value;
-                if (behind == 0) run_near<W, true, false>(begin, b, p, x, step, count, total, exponents);
-                else if (ahead == 0) run_near<W, false, true>(begin, b, p, x, step, count, total, exponents);
-                else run_near<W, true, true>(begin, b, p, x, step, count, total, exponents);
+                if (behind == 0) run_near<W, true, false>(begin, b, p, x, step, count, scaling);
+                else if (ahead == 0) run_near<W, false, true>(begin, b, p, x, step, count, scaling);
+                else run_near<W, true, true>(begin, b, p, x, step, count, scaling);
             });
             return;
         }
-        recur<true>(window, b, p, x, step, count, total, exponents, [&](const double* from, Size k, auto& to) EMKIT_INLINE {
+        recur<true>(window, b, p, x, step, count, scaling, [&](const double* from, Size k, auto& to) EMKIT_INLINE {
             constexpr int W = std::extent_v<std::remove_reference_t<decltype(to)>>;
             clear<double>(to);
             const double* m = M + k;
@@ -228,20 +228,19 @@ class Band : public Padded {
     // The recursion where transitions lead to neighbours at most, on these sides: a row stays in registers for the next, so
     // that no load waits for two stores. What is negligible stays there until a row is scaled: no row waits to be rid of it.
     template <int W, bool AHEAD, bool BEHIND>
-    EMKIT_KEEP void run_near(Size begin, const double* b, double* p, double* x, Size step, int count, double& total,
-                             Size& exponents) const {
+    EMKIT_KEEP void run_near(Size begin, const double* b, double* p, double* x, Size step, int count, Scaling& scaling) const {
         const double *up = diagonal(1) + begin, *stay = diagonal(0) + begin, *down = diagonal(-1) + begin;
-        if (total < SMALL) {
-            const double scale = scale_of(total, exponents);
+        if (scaling.total < SMALL) {
+            const double scale = scale_of(scaling.total, scaling);
             for (Size k = 0; k < stride; k += N) store<double>(x - step + k, load(x - step + k) * scale);
-            total *= scale;
+            scaling.total *= scale;
         }
         b += begin, p += begin, x += begin;
         Vec<double> row[W + 2], sums = fill<double>(1.0);  // the row with what stands beyond its ends
         EMKIT_UNROLL for (int w = 0; w < W + 2; ++w) row[w] = load(x - step + (w - 1) * N);
         for (int r = 0; r < count; ++r, b += step, p += step, x += step) {
             if (all_below(sums, SMALL / N)) {
-                const double scale = scale_of(sum<double>(sums), exponents);
+                const double scale = scale_of(sum<double>(sums), scaling);
                 EMKIT_UNROLL for (int w = 1; w <= W; ++w) store<double>(x - step + (w - 1) * N, row[w] = matter(row[w]) * scale);
             }
             sums = Vec<double>{};
@@ -259,7 +258,7 @@ class Band : public Padded {
             EMKIT_UNROLL for (int w = 0; w < W; ++w) row[w + 1] = now[w];
             row[0] = row[W + 1] = Vec<double>{};
         }
-        if (count > 0) total = sum<double>(sums);
+        if (count > 0) scaling.total = sum<double>(sums);
     }
 
     bool any(const double* x, Size first, Size last, int count) const {

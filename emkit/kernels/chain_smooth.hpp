@@ -112,12 +112,13 @@ template <class Matrix> class Smoother {
         const Size middle = std::max<Size>(1, T / 2);
         both(T, [&, begin = begin] { left->approach(begin, middle); },
              [&, begin = begin, T = T] { right->approach(begin + middle, T - middle); });
-        const double loglik =
-            left->highest + right->highest + LOG_2 * double(left->own.exponents + right->own.exponents) + std::log(where_they_meet(T));
+        const double meeting = where_they_meet(T);
+        const Size exponents = left->own.scaling.exponents + right->own.scaling.exponents;
+        const double loglik = left->highest + right->highest + LOG_2 * double(exponents) + std::log(meeting);
         left->meet(*right);
         right->meet(*left);
         both(T, [&, weight = weight] { left->leave(weight); }, [&, weight = weight] { right->leave(weight); });
-        if (!left->good || !right->good) return rescue(job);
+        if (!left->good || !right->good || meeting < LEAST) return rescue(job);
         wanted.logliks[job.s] = loglik;
         left->collect(wanted.transitions);
         right->collect(wanted.transitions);
@@ -125,7 +126,7 @@ template <class Matrix> class Smoother {
     }
 
     double where_they_meet(Size T) const {
-        if (T == 1) return left->own.total;
+        if (T == 1) return left->own.scaling.total;
         const double *before = left->own.last(), *after = right->own.last();
         double total = 0.0;
         for (Size i = 0; i < K; ++i) {
