@@ -167,7 +167,7 @@ template <class Matrix> class Half {
                 }
             }
             least[block] = std::min(least[block], own.scaling.least);
-            count(block, weight, shared, other.scaling.least < 1.0);
+            count(block, weight, shared);
         }
     }
 
@@ -246,14 +246,15 @@ template <class Matrix> class Half {
 
     // Probabilities of a block's states, and the transitions within it and to it. Beyond `shared` nothing is both before and
     // after a row. A direction loses what is NEGLIGIBLE of a row before that is scaled: so little, beside what both have of it.
-    void count(Size block, double weight, Range shared, bool scaled) {
+    void count(Size block, double weight, Range shared) {
         const int rows = size(block);
         const Range reached = own.M.whole_vectors(own.M.reach(shared));
         shared = own.M.whole_vectors(shared);
         for (int r = rows - 1; r >= 0; --r) {
             double *probability = at(p, r), *onward = at(y, r);
             const double s = product(probability, onward, shared);
-            good &= s * least[block] >= LEAST && (!scaled || product(probability, at(b, r), at(q, r), shared) >= LEAST);
+            good &= s * least[block] >= LEAST;
+            good &= s * other.scaling.least >= LEAST || product(probability, at(b, r), at(q, r), shared) >= LEAST;
             const double share = weight / std::max(s, LEAST);
             for (Size k = reached.first; k < reached.last; k += N) store<double>(onward + k, load(onward + k) * share);
             for (Size k = shared.first; k < shared.last; k += N)
