@@ -221,11 +221,11 @@ class Tied(_Correlated):
         return d * (d + 1) // 2
 
     def collapsed(self, params: Gaussians, stats: Sums, total: Array) -> str | None:
-        """It cannot shrink onto one component's rows; all together must be twice what a regular matrix takes."""
+        """It cannot shrink onto one component's rows; all together can be too few for a regular matrix."""
         (k, d), n_rows = params.means.shape, stats.counts.sum()
-        if n_rows < 2.0 * (d + k):
+        if n_rows <= d + k:
             return (
-                f"the components hold {n_rows:.4g} rows where their common covariance needs {2 * (d + k)}: use fewer "
+                f"the components hold {n_rows:.4g} rows where their common covariance needs {d + k + 1}: use fewer "
                 "components or a simpler covariance_type"
             )
         return None

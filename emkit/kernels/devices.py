@@ -53,7 +53,7 @@ class Way(Protocol):
     """How log-densities and sums over ``y`` are computed."""
 
     width: int  # cells per row of the largest array
-    dtype: Any  # of the rows
+    dtype: Any  # of the rows that it sees
 
     def log_joint(self, z: Elsewhere) -> tuple[Elsewhere, Elsewhere]:
         """Log-probabilities (n, k) of standardised rows (n, d), and what `sums` needs of them."""
