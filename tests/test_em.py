@@ -346,7 +346,7 @@ def test_an_optimum_found_only_once_is_warned_of():
 @pytest.mark.filterwarnings("ignore::emkit.exceptions.DataWarning")
 @pytest.mark.parametrize(("k", "shape"), [(1, "full"), (3, "tied")])
 def test_a_converged_climb_reports_no_rate_of_a_saddle_or_of_noise(k, shape):
-    """One normal is found in one step; three in three places pass a saddle and end in less steps than tell of a pace."""
+    """One normal is found in one step; three in three places pass a saddle and end too soon to tell of a pace."""
     X = np.repeat([[8.34558419], [8.82161814], [0.33043708]], 2, axis=0)
     mixture = EMGaussianMixture(k, covariance_type=shape, n_init=1, random_state=0).fit(X)
     assert 0.0 <= mixture.rate_ < 1.0
