@@ -15,7 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as reference
 from scipy.special import digamma, logsumexp
+from sklearn.exceptions import ConvergenceWarning
 
+from emkit import EMHiddenMarkov
 from emkit._charts import pack, unpack
 from emkit._model import Emission, add
 from emkit.emissions import (
@@ -597,3 +599,10 @@ def test_a_gamma_that_collapses_onto_equal_numbers_says_so():
         params = m_step(law, params, rows, resp)
     reason = law.degenerate(params, law.summarize(params, rows, resp))
     assert "component 1 has collapsed onto 20 numbers of column 0" in reason
+
+
+@pytest.mark.filterwarnings("ignore::emkit.exceptions.DataWarning")
+def test_a_state_of_parts_that_begins_empty():
+    with pytest.warns(ConvergenceWarning, match="degenerate"):
+        fitted = EMHiddenMarkov(2, emission=MixedGaussian(2), random_state=0).fit(np.zeros((3, 1)))
+    assert np.isfinite(fitted.means_).all()

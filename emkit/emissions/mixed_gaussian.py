@@ -125,7 +125,8 @@ class MixedGaussian(Emission):
         order = np.lexsort(points.T[::-1])  # by their values, whatever the order of the rows
         inside = []
         for weight in resp.T:
-            seeds = greedy_seeds(points[order], weight[order], self.n_parts, np.random.default_rng(0))
+            of_state = weight[order] if weight.any() else np.ones(len(order))  # a state that begins empty
+            seeds = greedy_seeds(points[order], of_state, self.n_parts, np.random.default_rng(0))
             inside.append(soften(partition(points, points[order][seeds]), weight, len(seeds), self.n_parts))
         return np.hstack(inside)
 
