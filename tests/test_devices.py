@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+import sklearn
 from sklearn import config_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.estimator_checks import check_array_api_input
@@ -225,6 +226,8 @@ def test_complex_numbers_are_refused(library, estimator):
 @pytest.mark.parametrize("estimator", [EMGaussianMixture(random_state=0), EMHiddenMarkov(random_state=0)])
 def test_scikit_learn_checks(library, dtype, estimator):
     pytest.importorskip(library)
+    if dtype == "float32" and tuple(map(int, sklearn.__version__.split(".")[:2])) < (1, 9):
+        pytest.skip("columns of the data of older checks are collinear in float32, and the fit says so")
     for category in (DataWarning, ConvergenceWarning):  # the data of these checks are few, and collinear
         warnings.simplefilter("ignore", category)
     check_array_api_input(type(estimator).__name__, estimator, library, dtype_name=dtype)

@@ -80,7 +80,8 @@ def test_columns_of_listed_frames_go_by_their_names(library):
     other = as_frame(library, {"b": [10.0, 20, 33], "a": [1, 2, 3]})
     model = EMHiddenMarkov(1).fit([one, other])
     np.testing.assert_allclose(model.means_, [[2.0, 20.0]])
-    assert list(model.feature_names_in_) == ["a", "b"]
+    if library == "pandas" or tuple(map(int, sklearn.__version__.split(".")[:2])) >= (1, 8):  # names of others are new
+        assert list(model.feature_names_in_) == ["a", "b"]
     other = as_frame(library, {"a": [1.0, 2, 3], "c": [10.0, 20, 30]})
     with pytest.raises(ValueError, match=r"sequence 1 of X has the columns \['a', 'c'\], but sequence 0 has"):
         model.fit([one, other])
