@@ -102,6 +102,7 @@ class Incomplete(NamedTuple):
     columns: Array  # (p,) which columns of the user's X these are: those that vary
     values: Array  # one per column of X: the value of a column that does not vary, 0 for one never seen
     patterns: Patterns | None  # of all rows; None if some were left out
+    sums: Array | None = None  # (p + 1, p + 1) of products of the rows, each with its ``moves`` behind it, if known
 
     def cut(self, patterns: slice) -> Incomplete:
         """Part of the patterns."""
@@ -116,12 +117,29 @@ class Incomplete(NamedTuple):
             sizes=self.sizes[patterns],
             constants=self.constants[patterns],
             patterns=None,
+            sums=None,
         )
 
     @property
     def total(self) -> float:
         """Sum of the weights of the rows of which anything was observed."""
         return float(self.counts.sum())
+
+    def products(self) -> Array:
+        """(p, p) sums of products of the observed cells."""
+        heavy = np.flatnonzero(self.weight != 1.0)
+        moments = self.rows.T @ self.rows
+        if len(heavy):
+            moments += (self.rows[heavy] * (self.weight[heavy] - 1.0)[:, None]).T @ self.rows[heavy]
+        return np.asarray(moments)
+
+    def summed(self) -> Incomplete:
+        """Give the same, with the sums known: for E-steps that are to look at the holes alone."""
+        p = self.rows.shape[1]
+        count, sums = self.weight * self.moves, np.empty((p + 1, p + 1))
+        sums[:p, :p], sums[p, p] = self.products(), count.sum()
+        sums[p, :p] = sums[:p, p] = count @ self.rows
+        return self._replace(sums=sums)
 
     def seen_together(self) -> Array:
         """(p, p) how often each pair of columns was observed in one row."""

@@ -33,7 +33,9 @@ Array = NDArray[Any]
 _SINGULAR = 1e-11
 # Rows of one portion of a prediction, and numbers of work of one block of a fit.
 _PORTION_ROWS = 4_096
-_BLOCK_WORK = 2**20
+_BLOCK_WORK = 3 * 2**19
+# Up to this share of cells missing, it is cheaper to add what they say than to add up whole rows anew.
+_FEW = 0.3
 
 
 class Normal(NamedTuple):
@@ -137,17 +139,22 @@ class MissingNormal(Model):
         return replace(self, kind="ridge", willing=False).calibrate(data)
 
     def split(self, data: Incomplete) -> list[Incomplete]:
-        """Cut between patterns, into parts of like work, each worth far more than inverting the covariance."""
+        """Cut between patterns, into parts of like work, each worth far more than inverting the covariance.
+
+        Where few cells are missing, sums over the others are taken once.
+        """
         p = len(data.scale)
-        sizes = data.sizes
-        work = np.cumsum(np.diff(data.starts) * p * (p + 2 * sizes) / 2 + sizes**3 + 30.0 * sizes)
-        n_blocks = min(8, int(work[-1] / max(_BLOCK_WORK, 32 * p**3))) if len(work) else 1
+        sizes, rows = data.sizes, np.diff(data.starts)
+        few = float(rows @ sizes) < _FEW * p * len(data.rows)
+        work = np.cumsum(rows * p * (3 * sizes if few else (p + 2 * sizes) / 2) + sizes**3 + 30.0 * sizes)
+        n_blocks = min(8, int(work[-1] / max(_BLOCK_WORK, 4 * p**3))) if len(work) else 1
         n_blocks = 2 ** (n_blocks.bit_length() - 1)  # so that two threads have as much to do
-        if n_blocks < 2:
-            return [data]
-        inner = np.searchsorted(work, work[-1] * np.arange(1, n_blocks) / n_blocks)
-        edges = np.unique(np.concatenate([[0], inner, [len(sizes)]]))
-        return [data.cut(slice(int(a), int(b))) for a, b in pairwise(edges)]
+        parts = [data]
+        if n_blocks > 1:
+            inner = np.searchsorted(work, work[-1] * np.arange(1, n_blocks) / n_blocks)
+            edges = np.unique(np.concatenate([[0], inner, [len(sizes)]]))
+            parts = [data.cut(slice(int(a), int(b))) for a, b in pairwise(edges)]
+        return [part.summed() for part in parts] if few else parts
 
     def start(self, data: Incomplete, rng: np.random.Generator) -> Normal:
         """The maximum itself if patterns are monotone and there is no prior, else moments of pairs that were seen."""
@@ -160,7 +167,7 @@ class MissingNormal(Model):
         """Complete the rows of every pattern, and the log-likelihood from the same sums."""
         precision = inverse(params.cholesky)
         log_determinant = 2.0 * float(np.log(np.diagonal(params.cholesky)).sum())
-        inner, first, second = kernels.expect_missing(*data[:6], params.mean, precision)
+        inner, first, second = kernels.expect_missing(*data[:6], params.mean, precision, data.sums)
         rows = data.total
         # sum z'Kz of the completed rows; the conditional covariances add tr(K_mm C) = m each, which is taken out again.
         squares = float((precision * second).sum()) - float(data.counts @ data.sizes)
@@ -395,9 +402,7 @@ def _pairwise(data: Incomplete) -> Normal:
     """Correlations of the rows that have both columns, pulled towards none until they are a correlation matrix."""
     p = len(data.scale)
     together = data.seen_together()
-    heavy = np.flatnonzero(data.weight != 1.0)
-    moments = data.rows.T @ data.rows
-    moments += (data.rows[heavy] * (data.weight[heavy] - 1.0)[:, None]).T @ data.rows[heavy]
+    moments = data.products()
     moments /= np.maximum(together, np.finfo(np.float64).tiny)
     np.fill_diagonal(moments, np.where(np.diagonal(together) > 1.0, np.diagonal(moments), 1.0))
     kept = 0.98

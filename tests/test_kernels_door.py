@@ -47,7 +47,7 @@ MISSING = {
     "group_missing": "X~",
     "standardize_missing": "X~ order center scale rows!",
     "condense_missing": "rows! weight! moves! starts missing counts worth",
-    "expect_missing": "rows weight moves starts missing counts mean precision",
+    "expect_missing": "rows weight moves starts missing counts mean precision sums?",
     "infer_missing": "X~ order starts missing center scale mean precision noise? "
     "filled!? deviation!? distance!? log_determinant!?",
 }
@@ -117,6 +117,7 @@ def holes(kernel, n):
         reference.standardize_missing(X, order, center, scale, rows)
     weight = rng.exponential(size=n)
     A = rng.normal(size=(D, 2 * D))
+    ended = np.column_stack([rows, np.ones(n)])
     return {
         "X": X,
         "order": order,
@@ -131,6 +132,7 @@ def holes(kernel, n):
         "worth": 2.0,
         "mean": rng.normal(size=D),
         "precision": A @ A.T,
+        "sums": (weight * ended.T) @ ended,
         "noise": rng.normal(size=(n, D)),
         "filled": np.zeros((n, D)),
         "deviation": np.zeros((n, D)),

@@ -52,7 +52,9 @@ def test_expect(build, seed, n, p, share, dtype, order):
     data = MissingNormal().prepare(table(seed, n, p, share, dtype, order), rng.integers(0, 4, n) + rng.random(n))
     d = len(data.scale)
     arguments = (*data[:6], 0.3 * rng.normal(size=d), precision(d, seed))
-    assert_close(kernels.load(build).expect_missing(*arguments), reference.expect_missing(*arguments))
+    expected = reference.expect_missing(*arguments, None)
+    for sums in (None, data.summed().sums):
+        assert_close(kernels.load(build).expect_missing(*arguments, sums), expected)
 
 
 @builds
@@ -133,16 +135,15 @@ def test_condensing(build, kind):
     weight = rng.integers(1, 4, n).astype(float)
     counts = np.add.reduceat(weight, starts[:-1])
     mean, K = 0.3 * rng.normal(size=p), precision(p, 1)
-    whole = reference.expect_missing(z, weight, np.ones(n, bool), starts, missing, counts, mean, K)
+    whole = reference.expect_missing(z, weight, np.ones(n, bool), starts, missing, counts, mean, K, None)
     for kernel in (kernels.load(build), reference):
         rows, w, moves = z.copy(), weight.copy(), np.ones(n, bool)
         begins = kernel.condense_missing(rows, w, moves, starts, missing, counts, 4)
         np.testing.assert_array_equal(np.diff(begins), [600, 290, 10] if kind == "collinear columns" else [6, 5, 10])
         rows[begins[-1] :] = np.nan
         kept = slice(begins[-1])
-        assert_close(
-            reference.expect_missing(rows[kept], w[kept], moves[kept], begins, missing, counts, mean, K), whole, 1e-11
-        )
+        condensed = (rows[kept], w[kept], moves[kept], begins, missing, counts)
+        assert_close(reference.expect_missing(*condensed, mean, K, None), whole, 1e-11)
 
 
 def test_conditional_distributions_of_a_known_covariance():

@@ -69,7 +69,7 @@ class Holes(NamedTuple):
             weight, count = pull[self.order, j], resp[self.order, j]
             counts = np.add.reduceat(count, self.starts[:-1]) if len(count) else np.empty(0)
             shared = (self.starts, self.missing, counts, mean, precision)
-            _, first, second = kernels.expect_missing(self.z, weight, moves, *shared)
+            _, first, second = kernels.expect_missing(self.z, weight, moves, *shared, None)
             sums.append((weight.sum(), first, second))
         counts, firsts, seconds = (np.array(total) for total in zip(*sums, strict=True))
         return counts, firsts, seconds

@@ -5,12 +5,18 @@
 
 #include "chunks.hpp"
 
+#include <bitset>
 #include <vector>
+
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "masks are made from bytes in little-endian order; without these kernels emkit runs on NumPy"
+#endif
 
 namespace emkit {
 namespace {
 
 constexpr int N = LANES<double>;
+constexpr double NOT_A_NUMBER = std::numeric_limits<double>::quiet_NaN();
 
 Size padded(Size size) { return (size + N - 1) / N * N; }
 
@@ -23,13 +29,6 @@ double dot(const double* a, const double* b, Size size) {
     }
     if (j < size) total += load(a + j) * load(b + j);
     return sum<double>(total + other);
-}
-
-Vec<double> square_root(Vec<double> v) {
-    double lane[N];
-    store<double>(lane, v);
-    for (int l = 0; l < N; ++l) lane[l] = std::sqrt(lane[l]);
-    return load(lane);
 }
 
 // Logarithms of positive numbers.
@@ -46,20 +45,37 @@ struct Holes {
     Size patterns, p;
 
     int size(Size pattern) const {
-        const bool* cell = missing + pattern * p;
         int count = 0;
-        for (Size j = 0; j < p; ++j) count += cell[j];
+        for_each_mask(pattern, [&](Size, std::uint64_t mask) { count += int(std::bitset<64>(mask).count()); });
         return count;
     }
 
-    // Writes the missing columns of a pattern, and something after them.
+    // Writes the missing columns of a pattern.
     void columns(Size pattern, Size* column) const {
+        for_each_mask(pattern, [&](Size first, std::uint64_t mask) {
+            for (; mask != 0; mask &= mask - 1) *column++ = first + trailing_zeros(mask);
+        });
+    }
+
+  private:
+    // Calls use(column, mask), bit i of the mask being set if cell column + i is missing.
+    template <class Use> EMKIT_INLINE void for_each_mask(Size pattern, Use use) const {
         const bool* cell = missing + pattern * p;
-        for (Size j = 0; j < p; ++j) {  // no branch: which cells are missing cannot be foreseen
-            *column = j;
-            column += cell[j];
+        for (Size first = 0; first < p; first += 64) {
+            const Size last = std::min<Size>(p, first + 64);
+            std::uint64_t mask = 0;
+            Size j = first;
+            for (; j + 8 <= last; j += 8) {  // the lowest bits of eight bytes come together in the highest byte
+                std::uint64_t bytes;
+                std::memcpy(&bytes, cell + j, 8);
+                mask |= (bytes * 0x0102040810204080) >> 56 << (j - first);
+            }
+            for (; j < last; ++j) mask |= std::uint64_t(cell[j]) << (j - first);
+            use(first, mask);
         }
     }
+
+    static int trailing_zeros(std::uint64_t mask) { return int(std::bitset<64>((mask & -mask) - 1).count()); }
 };
 
 // What the missing cells of up to N patterns of one size are, given the observed ones.
@@ -67,8 +83,8 @@ class Conditionals {
   public:
     // The precision's rows are padded with zeros to `stride`.
     Conditionals(const double* precision, Size stride, int largest)
-        : precision(precision), stride(stride), root(triangle(largest, 0) * N), product(triangle(largest, 0) * N),
-          columns(N * largest + 1), gradient(largest) {}
+        : precision(precision), stride(stride), root(triangle(largest, 0) * N), product(triangle(largest, 0) * N), inverses(largest * N),
+          columns(N * largest), gradient(largest), moved(largest) {}
 
     // Factor the precision of the missing cells of patterns first .. first + count.
     void factor(const Holes& holes, Size first, int count, int size) {
@@ -91,39 +107,40 @@ class Conditionals {
                 for (int j = 0; j <= i; ++j, to += N) *to = row[column[j]];
             }
         }
-        // product = L, with K_mm = L L'
+        // product = L below its diagonal of ones, with K_mm = L D L'; inverses = 1 / D
         Vec<double> log_pivots{}, pivots = fill<double>(1.0);
-        for (int i = 0; i < m; ++i) {
-            for (int j = 0; j <= i; ++j) {
-                Vec<double> x = at(product, i, j);
-                for (int k = 0; k < j; ++k) x -= at(product, i, k) * at(product, j, k);
-                if (j < i) {
-                    put(product, i, j, x * at(root, j, j));
-                } else {
-                    const Vec<double> pivot = square_root(x);
-                    put(product, i, i, pivot);
-                    put(root, i, i, 1.0 / pivot);
-                    pivots *= pivot;
-                }
+        for (int j = 0; j < m; ++j) {
+            const Vec<double> d = at(product, j, j), pivot = d > Vec<double>{} ? d : fill<double>(NOT_A_NUMBER), inverse = 1.0 / pivot;
+            store<double>(inverses + j * N, inverse);
+            for (int i = m - 1; i > j; --i) {
+                const Vec<double> l = at(product, i, j) * inverse;
+                for (int k = j + 1; k <= i; ++k) put(product, i, k, at(product, i, k) - l * at(product, k, j));
+                put(product, i, j, l);
             }
-            if (i % 8 == 7 || i == m - 1) {  // a logarithm for eight pivots, which cannot overflow together
+            pivots *= pivot;
+            if (j % 4 == 3 || j == m - 1) {  // a logarithm for four pivots, which cannot overflow together
                 log_pivots += log_of_any(pivots);
                 pivots = fill<double>(1.0);
             }
         }
-        store<double>(log_determinant, 2.0 * log_pivots);
-        // root = L^-1
+        store<double>(log_determinant, log_pivots);
+        // root = L^-1, its diagonal of ones left out
         for (int i = 1; i < m; ++i)
             for (int j = 0; j < i; ++j) {
-                Vec<double> x{};
-                for (int k = j; k < i; ++k) x -= at(product, i, k) * at(root, k, j);
-                put(root, i, j, x * at(root, i, i));
+                Vec<double> x = -at(product, i, j);
+                for (int k = j + 1; k < i; ++k) x -= at(product, i, k) * at(root, k, j);
+                put(root, i, j, x);
             }
-        // product = K_mm^-1
+        // product = D^-1 L^-1, then K_mm^-1 = L'^-1 D^-1 L^-1, of which row i asks the rows below it
+        for (int i = 0; i < m; ++i) {
+            const Vec<double> inverse = load(inverses + i * N);
+            for (int j = 0; j < i; ++j) put(product, i, j, at(root, i, j) * inverse);
+            put(product, i, i, inverse);
+        }
         for (int i = 0; i < m; ++i)
             for (int j = 0; j <= i; ++j) {
-                Vec<double> x{};
-                for (int k = i; k < m; ++k) x += at(root, k, i) * at(root, k, j);
+                Vec<double> x = at(product, i, j);
+                for (int k = i + 1; k < m; ++k) x += at(product, k, i) * at(root, k, j);
                 put(product, i, j, x);
             }
     }
@@ -134,21 +151,33 @@ class Conditionals {
     // Replace the missing cells of a deviation from the mean, whatever they are, by their conditional means: those at
     // which the gradient of z'Kz, a quadratic function, vanishes.
     void complete(int lane, double* z) {
+        const double* away = newton(lane, z);
+        for (int i = 0; i < m; ++i) z[missing(lane)[i]] -= away[i];
+    }
+
+    // How far the missing cells of z are from there, z being a deviation from `center`; K center is given, null for 0.
+    const double* newton(int lane, const double* z, const double* K_center = nullptr) {
         const Size* column = missing(lane);
         for (int i = 0; i < m; i += 4)
             with_size(std::min(4, m - i), [&](auto size) EMKIT_INLINE { dots<decltype(size)::value>(column + i, z, gradient + i); });
+        if (K_center)
+            for (int i = 0; i < m; ++i) gradient[i] -= K_center[column[i]];
         for (int i = 0; i < m; ++i) {
             double x = 0.0;
             for (int j = 0; j <= i; ++j) x += covariance(i, j, lane) * gradient[j];
             for (int j = i + 1; j < m; ++j) x += covariance(j, i, lane) * gradient[j];
-            z[column[i]] -= x;
+            moved[i] = x;
         }
+        return moved;
     }
 
-    // What a draw adds to the mean of missing cell j, of standard normal noise: (L'^-1 e)_j.
+    // What a draw adds to the mean of missing cell j, of standard normal noise: (C'^-1 e)_j, with K_mm = C C'.
     double noise(int j, int lane, const double* e) const {
         double x = 0.0;
-        for (int i = j; i < m; ++i) x += root[triangle(i, j) * N + lane] * e[missing(lane)[i]];
+        for (int i = j; i < m; ++i) {
+            const double below = i > j ? root[triangle(i, j) * N + lane] : 1.0;
+            x += below * std::sqrt(inverses[i * N + lane]) * e[missing(lane)[i]];
+        }
         return x;
     }
 
@@ -173,9 +202,9 @@ class Conditionals {
 
     const double* precision;
     const Size stride;
-    Buffer<double> root, product;
+    Buffer<double> root, product, inverses;
     Buffer<Size> columns;
-    Buffer<double> gradient;
+    Buffer<double> gradient, moved;
 };
 
 // Calls use(conditionals, lane, pattern) for every pattern, its factor being ready.

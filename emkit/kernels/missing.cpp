@@ -1,67 +1,12 @@
 // A multivariate normal with holes: the kernels specified in missing.py.
 
-#include "conditionals.hpp"
 #include "door.hpp"
+#include "scatter.hpp"
 
-#include <bitset>
 #include <vector>
 
 namespace emkit {
 namespace {
-
-// Sum of outer products of rows, held in the nearest cache a chunk at a time.
-class Scatter {
-  public:
-    explicit Scatter(Size width)
-        : width(width), stride(padded(width)), capacity(std::max<Size>(16, 4096 / stride)), rows(capacity * stride),
-          total(padded4(width) * stride) {}
-
-    double* next() {
-        if (used == capacity) flush();
-        return rows + stride * used++;
-    }
-
-    // Lower triangle, rows `stride` apart.
-    double* finish() {
-        flush();
-        return total;
-    }
-
-    const Size width, stride;
-
-  private:
-    static Size padded4(Size size) { return (size + 3) / 4 * 4; }
-
-    void flush() {
-        for (Size i = 0; i < width; i += 4)
-            for (Size j = 0; j <= i + 3 && j < stride; j += 3 * N) {
-                const int vectors = int(std::min<Size>(3, (std::min(i + 4, stride) - j + N - 1) / N));
-                with_size(vectors, [&](auto vectors_) { update<std::min(3, decltype(vectors_)::value)>(i, j); });
-            }
-        used = 0;
-    }
-
-    template <int Q> void update(Size i, Size j) {
-        Vec<double> tile[4][Q];
-        double* to = total + i * stride + j;
-        for (int a = 0; a < 4; ++a)
-            for (int q = 0; q < Q; ++q) tile[a][q] = load(to + a * stride + q * N);
-        // Columns beyond the last row's end belong to the next row: they feed rows of the total that nobody reads.
-        const double* z = rows;
-        for (Size r = 0; r < used; ++r, z += stride) {
-            Vec<double> right[Q];
-            for (int q = 0; q < Q; ++q) right[q] = load(z + j + q * N);
-            for (int a = 0; a < 4; ++a)
-                for (int q = 0; q < Q; ++q) tile[a][q] += z[i + a] * right[q];
-        }
-        for (int a = 0; a < 4; ++a)
-            for (int q = 0; q < Q; ++q) store<double>(to + a * stride + q * N, tile[a][q]);
-    }
-
-    const Size capacity;
-    Size used = 0;
-    Buffer<double> rows, total;
-};
 
 // The precision with rows padded by zeros.
 class Padded {
@@ -102,6 +47,16 @@ class Deviations {
     Buffer<double> last, inside, center;
 };
 
+constexpr Size LINE = 8;  // doubles of a cache line
+
+inline void prefetch(const void* address) {
+#if defined(__GNUC__)
+    __builtin_prefetch(address);
+#else
+    (void)address;
+#endif
+}
+
 // Before the first E-step ---------------------------------------------------------------------------------------------
 
 // The user's rows as doubles, with something after each of them up to whole vectors.
@@ -123,6 +78,12 @@ template <class T> class Reader {
         else
             for (Size j = 0; j < p; ++j) copy[j] = from[j * column];
         return copy;
+    }
+
+    // Say that a row will be asked for.
+    void fetch(Size i) const {
+        if (column == 1)
+            for (Size j = 0; j < p; j += LINE) prefetch(x + i * row + j);
     }
 
   private:
@@ -155,13 +116,15 @@ Holes check_holes(const Input<Size, 1>& starts, const Input<bool, 2>& missing, s
 
 nb::object expect_missing(const Input<double, 2>& rows, const Input<double, 1>& weight, const Input<bool, 1>& moves,
                           const Input<Size, 1>& starts, const Input<bool, 2>& missing, const Input<double, 1>& counts,
-                          const Input<double, 1>& mean, const Input<double, 2>& precision) {
+                          const Input<double, 1>& mean, const Input<double, 2>& precision,
+                          const std::optional<Input<double, 2>>& sums) {
     const size_t n = rows.shape(0), p = rows.shape(1);
     check_shape("weight", weight, {n});
     check_shape("moves", moves, {n});
     check_shape("counts", counts, {missing.shape(0)});
     check_shape("mean", mean, {p});
     check_shape("precision", precision, {p, p});
+    if (sums) check_shape("sums", *sums, {p + 1, p + 1});
     const Holes holes = check_holes(starts, missing, p, n);
     auto first = zeros({p}), second = zeros({p, p});
     double log_determinant = 0.0;
@@ -169,32 +132,33 @@ nb::object expect_missing(const Input<double, 2>& rows, const Input<double, 1>& 
         nb::gil_scoped_release released;
         const double *x = rows.data(), *w = weight.data(), *mu = mean.data(), *count = counts.data();
         const bool* moving = moves.data();
-        double *to_first = first.data(), *to = second.data();
         const Size d = p;
         Scatter scatter(d + 1);  // the last column says whether a row moves: its products are the first moments
-        const Padded K(precision.data(), d, scatter.stride);
-        const Deviations deviations(x, n, d, scatter.stride, mu);
-        for_each_pattern(holes, K, scatter.stride, [&](Conditionals& conditionals, int lane, Size s) {
+        const Size stride = scatter.stride;
+        const Padded K(precision.data(), d, stride);
+        const Deviations deviations(x, n, d, stride, mu);
+        Filled filled(d, stride);
+        Buffer<double> center(stride), K_center(d), row(stride);
+        std::copy(mu, mu + d, center + 0);
+        for (Size i = 0; i < d; ++i) K_center[i] = dot(K + i * stride, center, stride);
+        for_each_pattern(holes, K, stride, [&](Conditionals& conditionals, int lane, Size s) {
             const int m = conditionals.m;
-            const Size* column = conditionals.missing(lane);
             log_determinant += count[s] * conditionals.log_determinant[lane];
-            for (int i = 0; i < m; ++i) {
-                double* row = to + column[i] * d;
-                for (int j = 0; j <= i; ++j) row[column[j]] += count[s] * conditionals.covariance(i, j, lane);
-            }
+            if (m > 0) filled.spread(conditionals, lane, count[s]);
+            if (m == 0 && sums) return;
             for (Size r = holes.starts[s]; r < holes.starts[s + 1]; ++r) {
-                double* z = scatter.next();
-                deviations.write(r, std::sqrt(w[r]), moving[r], z);
-                if (m > 0) conditionals.complete(lane, z);
+                if (sums) {
+                    deviations.write(r, 1.0, false, row);
+                    filled.add(conditionals, lane, row, conditionals.newton(lane, row, moving[r] ? K_center + 0 : nullptr), w[r], moving[r]);
+                } else {
+                    double* z = scatter.next();
+                    deviations.write(r, std::sqrt(w[r]), moving[r], z);
+                    if (m > 0) conditionals.complete(lane, z);
+                }
             }
         });
-        const double* total = scatter.finish();
-        for (Size i = 0; i < d; ++i)
-            for (Size j = 0; j <= i; ++j) {
-                to[i * d + j] += total[i * scatter.stride + j];
-                to[j * d + i] = to[i * d + j];
-            }
-        std::copy(total + d * scatter.stride, total + d * scatter.stride + d, to_first);
+        if (sums) filled.finish(sums->data(), mu, first.data(), second.data());
+        else filled.finish(scatter.finish(), stride, first.data(), second.data());
     }
     return nb::make_tuple(log_determinant, first, second);
 }
@@ -389,10 +353,11 @@ nb::object condense_missing(const InPlace<double, 2>& rows, const InPlace<double
         for (size_t s = 0; s < patterns; ++s) {
             const Size first = holes.starts[s], last = holes.starts[s + 1];
             begin[s] = used;
-            Size o = 0;
-            for (size_t j = 0; j < p; ++j)
-                if (!missing.data()[s * p + j]) seen[o++] = j;
+            const Size o = Size(p) - (double(last - first) > worth ? holes.size(s) : 0);
             if (double(last - first) > worth * double(o + 1)) {
+                Size* next = seen.data();
+                for (size_t j = 0; j < p; ++j)
+                    if (!missing.data()[s * p + j]) *next++ = Size(j);
                 std::fill(mean + 0, mean + o, 0.0);
                 for (Size r = first; r < last; ++r)
                     for (Size j = 0; j < o; ++j) mean[j] += w[r] * x[r * p + seen[j]];
@@ -452,6 +417,11 @@ void infer_rows(const Holes& holes, const Matrix& X, const Size* order, const do
         for (Size r = holes.starts[s]; r < holes.starts[s + 1]; ++r) {
             const Size row = order[r];
             const double* x = rows(row);
+            if (r + 1 < holes.starts[holes.patterns]) {  // the next is anywhere
+                rows.fetch(order[r + 1]);
+                if (out.filled != nullptr)
+                    for (Size j = 0; j < p; j += LINE) prefetch(out.filled + order[r + 1] * p + j);
+            }
             for (Size j = 0; j < width; j += N) {
                 const Vec<double> v = load(x + j), i = load(inverse + j), none{}, known = v == v ? i : none;
                 const Vec<double> away = (v - load(middle + j)) * i - load(start + j);
@@ -518,7 +488,7 @@ void define_missing(nb::module_& module) {
     module.def("standardize_missing", &standardize_missing, strict("X"), strict("order"), strict("center"), strict("scale"),
                strict("rows"));
     module.def("expect_missing", &expect_missing, strict("rows"), strict("weight"), strict("moves"), strict("starts"),
-               strict("missing"), strict("counts"), strict("mean"), strict("precision"));
+               strict("missing"), strict("counts"), strict("mean"), strict("precision"), optional("sums"));
     module.def("infer_missing", &infer_missing, strict("X"), strict("order"), strict("starts"), strict("missing"),
                strict("center"), strict("scale"), strict("mean"), strict("precision"), optional("noise"), optional("filled"),
                optional("deviation"), optional("distance"), optional("log_determinant"));

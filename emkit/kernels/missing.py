@@ -185,12 +185,14 @@ def expect_missing(
     counts: Array,
     mean: Array,
     precision: Array,
+    sums: Array | None,
 ) -> tuple[float, Array, Array]:
     """Sums over completed deviations from the mean.
 
     ``rows`` (r, p) float64, standardised, 0 in the holes; ``weight`` (r,); ``moves`` (r,) bool: whether the mean is
     subtracted from a row (rows that stand for a pattern's scatter do not move with the mean); ``counts`` (S,): how much
-    each pattern counts, whatever number of rows stand for it.
+    each pattern counts, whatever number of rows stand for it. ``sums`` (p + 1, p + 1): ``sum weight (x, moves)(x,
+    moves)'`` of the rows ``x`` as they are, if known; a compiled kernel then adds no more than what the holes hold.
 
     Returns ``sum counts log|K_mm|``, ``first = sum weight moves z`` and ``second = sum weight z z' + sum counts C``,
     where ``z`` is the row's deviation from the mean with its holes filled by their conditional expectation.
