@@ -1,7 +1,7 @@
 """Accelerators of the EM map: vectors in, vector out. They know no statistics, no model and no data.
 
-An accelerator is told every accepted point ``x`` with its image ``gx`` under the EM map, and answers with the point to
-try next. The engine evaluates that point (one pass over the data) and either accepts it, or rejects it, says so, and
+An accelerator is told every accepted point ``x`` with its image ``gx`` under the EM map, and what the last few of them
+say about the map, and answers with the point to try next. The engine evaluates that point (one pass over the data) and either accepts it, or rejects it, says so, and
 goes on from the last image: whatever an accelerator proposes, the objective never falls.
 """
 
@@ -31,6 +31,8 @@ class Secants:
         self._dx: list[Array] = []
         self._df: list[Array] = []
         self._last: tuple[Array, Array] | None = None
+        self._projected: tuple[Array, Array] | None = None  # as soon as somebody asks
+        self._eigenvalues: Array | None = None
 
     def __len__(self) -> int:
         return len(self._dx)
@@ -45,27 +47,40 @@ class Secants:
                     del self._dx[0], self._df[0]
                 self._dx.append(dx)
                 self._df.append(f - self._last[1])
+                self._projected = self._eigenvalues = None
         self._last = (x, f)
 
     def forget(self) -> None:
         """Begin afresh; the last point stays."""
         self._dx.clear()
         self._df.clear()
+        self._projected = self._eigenvalues = None
 
     def project(self) -> tuple[Array, Array]:
         """Orthonormal basis (p, m) of the changes of the point, and ``J - I`` as seen inside it (m, m)."""
+        if self._projected is None:
+            self._projected = self._project()
+        return self._projected
+
+    def _project(self) -> tuple[Array, Array]:
         changes = np.array(self._dx).T
         basis, lengths, turned = np.linalg.svd(changes, full_matrices=False)
         keep = lengths > _THIN * lengths[0]
-        basis = basis[:, keep]
+        basis = np.ascontiguousarray(basis[:, keep])  # as it will lie in memory when a checkpoint is read
         basis[~changes.any(axis=1)] = 0.0  # but for rounding: what never moves, a probability of 0, stays
         return basis, basis.T @ np.array(self._df).T @ (turned[keep].T / lengths[keep])
+
+    def eigenvalues(self) -> Array:
+        """Eigenvalues (m,) of ``J - I`` inside that basis."""
+        if self._eigenvalues is None:
+            self._eigenvalues = np.linalg.eigvals(self.project()[1])
+        return self._eigenvalues
 
     def rate(self) -> float:
         """Largest Ritz value of ``J``: how much of its slowest direction an EM step leaves. NaN: too early to say."""
         if not self._dx:
             return float("nan")
-        return 1.0 + float(np.linalg.eigvals(self.project()[1]).real.max())
+        return 1.0 + float(self.eigenvalues().real.max())
 
     def least_squares(self, f: Array, damping: float = 1.0) -> Array:
         """Change of the image that would cancel the step ``f`` if the map were linear, as far as the secants reach.
@@ -97,8 +112,11 @@ class Secants:
 class Accelerator(Protocol):
     """State of one climb; a fresh one for every start."""
 
-    def propose(self, x: Array, gx: Array) -> Array | None:
-        """Return the point to try after ``x``, whose image is ``gx``; None for the image itself, a plain EM step."""
+    def propose(self, x: Array, gx: Array, seen: Secants) -> Array | None:
+        """Return the point to try after ``x``, whose image is ``gx``; None for the image itself, a plain EM step.
+
+        ``seen`` are the secants of the points so far, this one included.
+        """
 
     def reject(self) -> None:
         """Hear that the last proposal lowered the objective; the next point is the last image."""
@@ -107,7 +125,7 @@ class Accelerator(Protocol):
 class Plain:
     """No acceleration: every step is the EM map."""
 
-    def propose(self, x: Array, gx: Array) -> Array | None:
+    def propose(self, x: Array, gx: Array, seen: Secants) -> Array | None:
         """Return None: the image itself."""
         return None
 
@@ -135,7 +153,7 @@ class Squarem:
         self._at_bound = False
         self._proposed = False
 
-    def propose(self, x: Array, gx: Array) -> Array | None:
+    def propose(self, x: Array, gx: Array, seen: Secants) -> Array | None:
         """Collect two plain steps, then extrapolate, then start again from the proposal's image."""
         if self._proposed:  # the proposal was accepted: its plain step opens the next cycle
             if self._at_bound:
@@ -182,7 +200,7 @@ class Anderson:
         self._successes = 0
         self._proposed = False
 
-    def propose(self, x: Array, gx: Array) -> Array | None:
+    def propose(self, x: Array, gx: Array, seen: Secants) -> Array | None:
         """Cancel the step as far as the secants reach, damped."""
         if len(self._secants) >= min(self._memory, len(x)):
             self._secants.forget()
@@ -213,7 +231,7 @@ class Momentum:
         self._time = 1.0
         self._image: Array | None = None
 
-    def propose(self, x: Array, gx: Array) -> Array | None:
+    def propose(self, x: Array, gx: Array, seen: Secants) -> Array | None:
         """Go on in the direction from the last image to this one."""
         last, self._image = self._image, gx
         if last is None:
@@ -240,30 +258,28 @@ class Ritz:
 
     _REST = 5  # so many turns without least squares after it failed
 
-    def __init__(self, memory: int = 5) -> None:
-        self._secants = Secants(memory)
+    def __init__(self) -> None:
         self._bound = 4.0
         self._bounded = False
         self._rest = 0
         self._proposed: str | None = None
 
-    def propose(self, x: Array, gx: Array) -> Array | None:
+    def propose(self, x: Array, gx: Array, seen: Secants) -> Array | None:
         """Lengthen the step in every direction that is known."""
         f = gx - x
-        self._secants.observe(x, gx)
         if self._proposed == "lengthened" and self._bounded:
             self._bound *= 2.0
         self._proposed = None
-        if not len(self._secants):
+        if not len(seen):
             return None
-        basis, slope = self._secants.project()
-        values, vectors = np.linalg.eig(slope)
-        lengthening = 1.0 / np.maximum(np.abs(values), 1e-300)
-        self._bounded = bool((lengthening > self._bound).any())
+        self._bounded = bool((np.abs(seen.eigenvalues()) * self._bound < 1.0).any())
         self._rest -= 1
         if not self._bounded and self._rest < 0:
             self._proposed = "least squares"
-            return gx + self._secants.least_squares(f)
+            return gx + seen.least_squares(f)
+        basis, slope = seen.project()
+        values, vectors = np.linalg.eig(slope)
+        lengthening = 1.0 / np.maximum(np.abs(values), 1e-300)
         inside = basis.T @ f
         try:
             parts = np.linalg.solve(vectors, inside.astype(complex))

@@ -94,7 +94,7 @@ class Pace:
         self.idle = 0  # plain steps in a row that neither gained beyond rounding nor grew
         self.at_rest = False  # whether steps are so short that rounding of the objective can explain them
         self.fixed = False  # whether nothing moves
-        self._secants = Secants()
+        self.secants = Secants()
         self._ratio = np.nan
         self._length = 0.0
         self._gain: float | None = None  # of the last plain step
@@ -108,7 +108,7 @@ class Pace:
         size = _length(x)
         least = self.rounding.step * size
         if self._length > least:  # a shorter step is noise, which has no pace
-            self._secants.observe(x, gx)
+            self.secants.observe(x, gx)
         earlier, self._gain = self._gain, gain
         self._ratio = np.nan
         if gain is None:
@@ -125,7 +125,7 @@ class Pace:
     def rate(self) -> float:
         """Share of the distance that an EM step leaves in the slowest direction seen; NaN: too early to say."""
         if self._rate is None:
-            self._rate = float(np.fmax(self._ratio, self._secants.rate()))
+            self._rate = float(np.fmax(self._ratio, self.secants.rate()))
         return self._rate
 
     @property
@@ -258,7 +258,7 @@ def climb(
                 status, reason = "max_iter", f"stopped after max_iter={max_iter} steps"
                 break
             at.n_steps += 1
-            proposal = accelerator.propose(x, gx)
+            proposal = accelerator.propose(x, gx, pace.secants)
             # Plain are the steps that ask, and the last.
             plain = asking or at.n_steps >= max_iter or proposal is None or not np.isfinite(proposal).all()
             x = gx if proposal is None or plain else proposal

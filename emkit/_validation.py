@@ -191,8 +191,9 @@ def check_parameters(estimator: Any, rules: Rules) -> None:
     """Raise on the first constructor parameter that breaks its rules; one without rules is left to its owner."""
     if sklearn.get_config().get("skip_parameter_validation", False):
         return
-    for name, value in estimator.get_params(deep=False).items():
-        check_parameter(type(estimator).__name__, name, value, rules.get(name, ()))
+    given = vars(estimator)
+    for name in rules.keys() & given.keys():
+        check_parameter(type(estimator).__name__, name, given[name], rules[name])
 
 
 def check_parameter(owner: str, name: str, value: Any, allowed: tuple[Rule, ...], what: str = "parameter") -> None:

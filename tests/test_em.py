@@ -123,9 +123,10 @@ def test_secants_find_the_slowest_direction_of_a_linear_map():
 
 def test_acceleration_moves_away_from_a_saddle_not_into_it():
     """Newton's step would lead back to the saddle; the eigendirection with a rate above 1 is followed outwards."""
-    accelerator, x, rates = ACCELERATORS["auto"](), np.array([1e-3, 1.0]), np.array([1.1, 0.5])
+    accelerator, seen, x, rates = ACCELERATORS["auto"](), Secants(), np.array([1e-3, 1.0]), np.array([1.1, 0.5])
     for _ in range(3):
-        proposal = accelerator.propose(x, rates * x)
+        seen.observe(x, rates * x)
+        proposal = accelerator.propose(x, rates * x, seen)
         x = rates * x
     assert proposal[0] > x[0]
 
@@ -136,7 +137,7 @@ class Wild:
     def __init__(self):
         self.rejected = 0
 
-    def propose(self, x, gx):
+    def propose(self, x, gx, seen):
         return np.full_like(x, np.nan) if self.rejected % 2 else 100.0 * np.ones_like(x)
 
     def reject(self):
