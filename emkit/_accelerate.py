@@ -1,8 +1,9 @@
 """Accelerators of the EM map: vectors in, vector out. They know no statistics, no model and no data.
 
 An accelerator is told every accepted point ``x`` with its image ``gx`` under the EM map, and what the last few of them
-say about the map, and answers with the point to try next. The engine evaluates that point (one pass over the data) and either accepts it, or rejects it, says so, and
-goes on from the last image: whatever an accelerator proposes, the objective never falls.
+say about the map, and answers with the point to try next. The engine evaluates that point (one pass over the data) and
+either accepts it, or rejects it, says so, and goes on from the last image: whatever an accelerator proposes, the
+objective never falls.
 """
 
 from __future__ import annotations
