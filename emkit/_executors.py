@@ -6,8 +6,9 @@ Same blocks, same order of summation.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from threading import Lock
@@ -35,11 +36,50 @@ def workers(n_workers: int) -> Iterator[Run[Any]]:
         yield serial
         return
     with ThreadPoolExecutor(n_workers) as pool:
-        yield (
-            lambda function, items: (
-                items.map(function, pool) if isinstance(items, Blocks) else pool.map(function, items)
-            )
-        )
+
+        def run(function: Callable[[Any], Any], items: Any) -> Iterator[Any]:
+            if isinstance(items, Blocks):
+                return items.map(function, pool)
+            return _share(function, items, pool, n_workers - 1)
+
+        yield run
+
+
+def _share(function: Callable[[Any], T], items: Sequence[Any], pool: Executor, n_helpers: int) -> Iterator[T]:
+    """Map, helped by threads of a pool: each takes the next item when it is free, the calling thread at once.
+
+    To wake a thread can take as long as a short item: nothing waits for it.
+    """
+    waiting, done, n_given = deque(enumerate(items)), dict[int, T](), 0
+
+    def take_one() -> bool:
+        try:
+            number, item = waiting.popleft()
+        except IndexError:
+            return False
+        done[number] = function(item)
+        return True
+
+    def help_out() -> None:
+        while take_one():
+            pass
+
+    def ready() -> Iterator[T]:
+        nonlocal n_given
+        while n_given in done:
+            yield done.pop(n_given)
+            n_given += 1
+
+    helpers = [pool.submit(help_out) for _ in range(min(n_helpers, len(items) - 1))]
+    try:
+        while take_one():
+            yield from ready()
+    finally:
+        waiting.clear()
+        for helper in helpers:
+            if not helper.cancel():
+                helper.result()
+    yield from ready()
 
 
 def _affinity() -> frozenset[int]:

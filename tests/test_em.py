@@ -296,6 +296,12 @@ def test_threads_give_results_in_order():
         assert list(run(lambda i: i**2, range(50))) == [i**2 for i in range(50)]
 
 
+@pytest.mark.parametrize("wrong", [0, 1, 49])
+def test_an_error_in_any_thread_is_raised(wrong):
+    with workers(3) as run, pytest.raises(ZeroDivisionError):
+        list(run(lambda i: 1 // (i - wrong), range(50)))
+
+
 def test_moves_leave_a_local_optimum_and_a_saddle():
     rng = np.random.default_rng(0)
     X = np.concatenate([rng.normal(at, 1.0, size=(100, 2)) for at in (0.0, 10.0, 20.0)])
