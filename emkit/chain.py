@@ -234,7 +234,7 @@ class MarkovChain(Model):
         """E-step: the passes through every sequence, the rows summed up by the law."""
         succession = Succession(data.lengths, data.weight, self._startprob(params), params.transmat, data.n_threads)
         (logliks, starts, transitions), law = self.law.expect_chain(params.law, data.rows, succession)
-        if np.isneginf(logliks.min()):
+        if logliks.min() == -np.inf:
             raise Degenerate(
                 f"sequence {data.names[np.argmin(logliks)]} is impossible: no allowed path of states explains its rows"
             )
@@ -519,6 +519,8 @@ def _shares(counts: Array, previous: Array) -> Array:
     total = counts.sum(axis=-1, keepdims=True)
     seen = total > _EMPTY
     shares = counts / total if seen.all() else np.where(seen, counts / np.where(seen, total, 1.0), previous)
+    if shares.min() >= _LEAST and previous.all():
+        return np.asarray(shares)
     shares = np.where(previous > 0.0, np.maximum(shares, _LEAST), 0.0)
     return np.asarray(shares / shares.sum(axis=-1, keepdims=True))
 
