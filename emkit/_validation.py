@@ -192,8 +192,9 @@ def check_parameters(estimator: Any, rules: Rules) -> None:
     if sklearn.get_config().get("skip_parameter_validation", False):
         return
     given = vars(estimator)
-    for name in rules.keys() & given.keys():
-        check_parameter(type(estimator).__name__, name, given[name], rules[name])
+    for name, allowed in rules.items():
+        if name in given:
+            check_parameter(type(estimator).__name__, name, given[name], allowed)
 
 
 def check_parameter(owner: str, name: str, value: Any, allowed: tuple[Rule, ...], what: str = "parameter") -> None:
