@@ -143,8 +143,8 @@ class Incomplete(NamedTuple):
 
     def seen_together(self) -> Array:
         """(p, p) how often each pair of columns was observed in one row."""
-        observed = (~self.missing).astype(np.float32)  # precise enough for a start
-        return np.asarray((observed * self.counts[:, None].astype(np.float32)).T @ observed, dtype=np.float64)
+        observed = ~self.missing * np.sqrt(self.counts).astype(np.float32)[:, None]  # precise enough for a start
+        return np.asarray(observed.T @ observed, dtype=np.float64)
 
 
 def incomplete(X: Any, weight: Array | None, like: Incomplete | None = None) -> Incomplete:
