@@ -94,7 +94,7 @@ class Pace:
         self.idle = 0  # plain steps in a row that neither gained beyond rounding nor grew
         self.at_rest = False  # whether steps are so short that rounding of the objective can explain them
         self.fixed = False  # whether nothing moves
-        self.secants = Secants()
+        self.secants = Secants()  # of the accepted points: the accelerator looks at them, too
         self._ratio = np.nan
         self._length = 0.0
         self._gain: float | None = None  # of the last plain step

@@ -44,7 +44,7 @@ def quiet(model, *args, **kwargs):
         return model.fit(*args, **kwargs)
 
 
-def same(one, other, rtol=1e-8):
+def assert_same(one, other, rtol=1e-8):
     for name in ("startprob_", "transmat_", "means_", "covariances_"):
         np.testing.assert_allclose(getattr(one, name), getattr(other, name), rtol=rtol, atol=1e-12)
 
@@ -59,8 +59,8 @@ def test_lists_lengths_and_groups_agree():  # E5: hl#249, hl#265, hl#102, hl#381
     by_groups = EMHiddenMarkov(random_state=0).fit(X, groups=groups)
     by_lengths = EMHiddenMarkov(random_state=0).fit(X, lengths=lengths)
     by_list = EMHiddenMarkov(random_state=0).fit(parts)
-    same(by_groups, by_lengths)
-    same(by_groups, by_list)
+    assert_same(by_groups, by_lengths)
+    assert_same(by_groups, by_list)
     together = by_list.predict_proba(X, groups=groups)
     apart = by_list.predict_proba(parts)
     assert isinstance(apart, list)
@@ -93,7 +93,7 @@ def test_rows_of_a_group_of_an_arrow_table_need_not_be_together():
     X, _, _ = chain(1, (50, 50))
     groups = np.tile([0, 1], 50)
     table = as_frame("pyarrow", {"a": X[:, 0]})
-    same(*(EMHiddenMarkov(random_state=0).fit(rows, groups=groups) for rows in (X, table)))
+    assert_same(*(EMHiddenMarkov(random_state=0).fit(rows, groups=groups) for rows in (X, table)))
 
 
 def test_groups_of_several_kinds():
@@ -129,7 +129,7 @@ def test_rows_of_a_group_need_not_be_together():
     shuffled[order] = X
     apart = EMHiddenMarkov(random_state=0).fit(shuffled, groups=groups)
     together = EMHiddenMarkov(random_state=0).fit(X, lengths=[50, 50])
-    same(apart, together)
+    assert_same(apart, together)
     proba = apart.predict_proba(shuffled, groups=groups)
     np.testing.assert_allclose(proba[order], together.predict_proba(X, lengths=[50, 50]))
 
@@ -147,7 +147,7 @@ def test_weights_are_repetitions_of_sequences():
     parts = [X[groups == g] for g in range(3)]
     weighted = EMHiddenMarkov(random_state=0).fit(X, groups=groups, sample_weight=np.array([2.0, 0.0, 1.0])[groups])
     repeated = EMHiddenMarkov(random_state=0).fit([parts[0], parts[2], parts[0]])
-    same(weighted, repeated, rtol=1e-5)
+    assert_same(weighted, repeated, rtol=1e-5)
     np.testing.assert_allclose(weighted.log_likelihood_, repeated.log_likelihood_)
 
 
@@ -192,7 +192,7 @@ def test_several_stationary_distributions():
 
 def test_a_positional_y_is_ignored():  # E7: hl reads it as lengths
     X, _, _ = chain(4)
-    same(EMHiddenMarkov(random_state=0).fit(X, np.ones(100, int)), EMHiddenMarkov(random_state=0).fit(X))
+    assert_same(EMHiddenMarkov(random_state=0).fit(X, np.ones(100, int)), EMHiddenMarkov(random_state=0).fit(X))
 
 
 @pytest.mark.parametrize("kind", [np.asarray, pd.Series])
@@ -203,7 +203,7 @@ def test_series_are_no_tables(kind, lengths):
         with pytest.raises(ValueError, match=r"list of 2 arrays of one dimension, the first of 40 .* x\[:, None\]"):
             method(series)
     rows = list(np.random.default_rng(0).normal(size=(60, 2)))
-    same(EMHiddenMarkov(2, random_state=0).fit(rows), EMHiddenMarkov(2, random_state=0).fit(np.array(rows)))
+    assert_same(EMHiddenMarkov(2, random_state=0).fit(rows), EMHiddenMarkov(2, random_state=0).fit(np.array(rows)))
 
 
 @pytest.mark.parametrize(
@@ -281,8 +281,8 @@ def test_frames_names_pickle_and_clone():
 @compiled
 def test_the_result_does_not_depend_on_threads():
     X, groups, _ = chain(9, (400,) * 5, d=2)
-    same(*(EMHiddenMarkov(3, n_jobs=n, random_state=0).fit(X, groups=groups) for n in (1, 2)), rtol=0)
-    same(*(EMHiddenMarkov(3, n_jobs=n, random_state=0).fit(X) for n in (1, 2)), rtol=0)
+    assert_same(*(EMHiddenMarkov(3, n_jobs=n, random_state=0).fit(X, groups=groups) for n in (1, 2)), rtol=0)
+    assert_same(*(EMHiddenMarkov(3, n_jobs=n, random_state=0).fit(X) for n in (1, 2)), rtol=0)
 
 
 def test_a_warm_start_continues():
@@ -450,7 +450,7 @@ def test_missing_cells_are_welcome(shape):  # E12, E13: hl#327, pg#1139
     assert np.sqrt(np.mean((filled - X)[np.isnan(holes)] ** 2)) < 2.5
     objects = holes.astype(object)
     objects[np.isnan(holes)] = None
-    same(model, EMHiddenMarkov(covariance_type=shape, random_state=0).fit(objects, groups=groups))
+    assert_same(model, EMHiddenMarkov(covariance_type=shape, random_state=0).fit(objects, groups=groups))
     with pytest.raises(ValueError, match="column 1 of X has no observed value"):
         EMHiddenMarkov().fit(np.c_[X[:, :1], np.full(300, np.nan)])
 

@@ -155,7 +155,8 @@ class Conditionals {
         for (int i = 0; i < m; ++i) z[missing(lane)[i]] -= away[i];
     }
 
-    // How far the missing cells of z are from there, z being a deviation from `center`; K center is given, null for 0.
+    // How far the missing cells of a row z are from there, its deviation being z - center: K times the center is given,
+    // or null where the center is 0.
     const double* newton(int lane, const double* z, const double* K_center = nullptr) {
         const Size* column = missing(lane);
         for (int i = 0; i < m; i += 4)
