@@ -201,19 +201,19 @@ def test_charts_one_by_one(numbers):
 
 
 @EVERY
-@pytest.mark.parametrize("unit", [1e-150, 1e-3, 1e150])
-def test_a_fit_commutes_with_units(name, unit):
+def test_a_fit_commutes_with_units(name):
     specimen = SPECIMENS[name]
     if not specimen.any_units:
         pytest.skip("its units have a meaning")
-    if specimen.cells.dtype == np.float32:
-        unit = np.float32(1e10 if unit > 1 else 1e-10)
-    found = [fit(specimen.model, X) for X in (specimen.X, specimen.hold(specimen.cells * unit))]
+    single = specimen.cells.dtype == np.float32
+    params, ascent = fit(specimen.model, specimen.X)
     cells = np.count_nonzero(~np.isnan(specimen.cells))
     rtol = max(1e-6, tolerance(name))
-    np.testing.assert_allclose(found[0][1].loglik, found[1][1].loglik + cells * np.log(unit), rtol=rtol)
-    before, after = (location(specimen.model, params) for params, _ in found)
-    assert_close(before * unit, after, rtol=1e-3, atol=1e-4)
+    for unit in np.float32([1e-10, 1e-3, 1e10]) if single else (1e-150, 1e-3, 1e150):
+        other, again = fit(specimen.model, specimen.hold(specimen.cells * unit))
+        np.testing.assert_allclose(ascent.loglik, again.loglik + cells * np.log(unit), rtol=rtol)
+        before, after = location(specimen.model, params), location(specimen.model, other)
+        assert_close(before * unit, after, rtol=1e-3, atol=1e-4)
 
 
 @EVERY
@@ -234,7 +234,7 @@ def fit(model, X):
     model = model.calibrate(data)
     seed = np.random.SeedSequence(5)
     best = search(
-        model, data, n_init="auto", seed=seed, n_workers=1, tol=1e-5, max_iter=500, accelerate=ACCELERATORS["auto"]
+        model, data, n_init=3, seed=seed, n_workers=1, tol=1e-5, max_iter=500, accelerate=ACCELERATORS["auto"]
     ).best
     return model.canonical(model.restore(best.params, data)), best
 

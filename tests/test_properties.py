@@ -275,9 +275,9 @@ def test_the_place_in_memory_changes_nothing(data, what):
     X = rng.normal(size=(40, 3)) + 4.0 * rng.integers(2, size=(40, 1))
     H = np.where(rng.random(X.shape) < 0.1, np.nan, X)
     for estimator, rows in (
-        (EMGaussianMixture(2, random_state=0), X),
+        (EMGaussianMixture(2, n_init=2, random_state=0), X),
         (EMImputer(), H),
-        (EMHiddenMarkov(2, random_state=0), H),
+        (EMHiddenMarkov(2, n_init=2, random_state=0), H),
     ):
         here, there = clone(estimator), clone(estimator)
         attempt(lambda here=here, rows=rows: here.fit(rows))
