@@ -228,6 +228,17 @@ def test_many_states(build, K, form):
     assert_chains_agree(build, arguments, None)
 
 
+@builds
+@pytest.mark.parametrize("K", range(1, 10))
+@pytest.mark.parametrize("step", [0, 1])
+def test_no_choice(build, K, step):
+    """Each state leads to one, itself or the next: a matrix of one diagonal or two."""
+    rng = np.random.default_rng(K)
+    lengths = np.array([1, 30, 1500])
+    arguments = observe(rng, lengths.sum(), K, 3.0, False), lengths, np.full(K, 1 / K), np.roll(np.eye(K), step, axis=1)
+    assert_chains_agree(build, arguments, None)
+
+
 bands = pytest.mark.parametrize(("behind", "ahead"), [(0, 1), (1, 0), (1, 1), (0, 3), (2, 2)])
 
 

@@ -133,7 +133,8 @@ nb::object expect_chain_symbols(const InOut<const double, 2>& numbers, const Par
 
 // The most probable paths, for two laws of the same rows.
 void decode(const Chain& chain, Law& one, Law& two, const InOut<Size, 1>& path, const InOut<double, 1>& scores, int n_threads) {
-    if (chain.K <= 256) decode<std::uint8_t>(chain, one, two, path.data(), scores.data(), n_threads);
+    if (chain.K <= FEW) decode<Packed>(chain, one, two, path.data(), scores.data(), n_threads);
+    else if (chain.K <= 256) decode<std::uint8_t>(chain, one, two, path.data(), scores.data(), n_threads);
     else decode<std::uint32_t>(chain, one, two, path.data(), scores.data(), n_threads);
 }
 

@@ -9,6 +9,8 @@ namespace {
 
 using Bits = Lanes<double>::Bits;
 
+constexpr int FEW = std::min(4, N);  // states that one vector holds, always by source
+
 // Logarithms of the transitions by diagonals or, if there are many, by source; for each target the sources in order.
 class LogTransitions {
   public:
@@ -19,7 +21,7 @@ class LogTransitions {
     const Size size;
 
     explicit LogTransitions(const Transitions& A)
-        : K(A.K), stride(round_up(K, N)), offsets(diagonals(A)), banded(Size(offsets.size()) <= K / 4),
+        : K(A.K), stride(round_up(K, N)), offsets(diagonals(A)), banded(K > FEW && Size(offsets.size()) <= K / 4),
           size(stride * (banded ? Size(offsets.size()) : K)), M(size), own(stride) {
         std::fill(M + 0, M + size, IMPOSSIBLE);
         for_each([&](Size i, Size j, Size place) { M[place] = std::log(A(i, j)); });

@@ -16,13 +16,26 @@ namespace {
 constexpr Size LONG = 1024;  // rows of a sequence worth going through from both ends
 constexpr double FAR = 1e6;  // nats by which a score may fall within a block: its last digits are worth 1e-10
 
+// The states before all those of a row, if they are FEW: two bits for each, all the lower ones first.
+enum class Packed : std::uint8_t {};
+
+inline Packed pack(unsigned low, unsigned high) { return Packed(low | high << 4); }
+inline Size source(const Packed* row, Size state) { return (unsigned(*row) >> state & 1) | (unsigned(*row) >> (state + 3) & 2); }
+template <class Index> Size source(const Index* row, Size state) { return row[state]; }
+
 // Scores of the best paths from one end of a sequence, and for every state the one before it on that path.
 template <class Index> class Advance {
+    static constexpr bool packed = std::is_same_v<Index, Packed>;
+    const LogTransitions M;
+    const Size K, stride;
+
   public:
+    const Size width;  // of the sources of a row
+
     // `first` are the probabilities before anything is seen: startprob from the left, ones from the right.
     Advance(const Transitions& A, const double* first, Law& law)
-        : stride(LogTransitions(A).stride), K(A.K), left(!A.transposed), law(law), M(A), log_first(stride), most(stride), least(stride),
-          states(stride * STRIDE), l(ROWS * stride), zeros(stride), entry(stride), memory(4 * stride), x(memory + stride) {
+        : M(A), K(A.K), stride(M.stride), width(packed ? 1 : stride), left(!A.transposed), law(law), log_first(stride), most(stride),
+          least(stride), states(stride * STRIDE), l(ROWS * stride), zeros(stride), entry(stride), memory(4 * stride), x(memory + stride) {
         std::fill(log_first + 0, log_first + stride, IMPOSSIBLE);
         for (Size k = 0; k < K; ++k) log_first[k] = std::log(first[k]);
         std::fill(most + 0, most + stride, IMPOSSIBLE);
@@ -37,33 +50,31 @@ template <class Index> class Advance {
         }
     }
 
-    const Size stride;  // of the sources of a row
-
     // `sources` are those of the first row in the order of time.
     void run(Size begin, Size T, Index* sources) {
-        const Size step = left ? stride : -stride;
+        const Size step = left ? stride : -stride, onward = left ? width : -width;
         shift = 0.0;
         for (Size seen = 0; seen < T; seen += ROWS) {
             const int count = int(std::min<Size>(ROWS, T - seen));
             const Size row = left ? seen : T - seen - count;
             law.log_densities(begin + row, count, {0, K}, states);
             transpose(states, STRIDE, stride, round_up(count, N), l, stride);
-            const Size first = left ? 0 : (count - 1) * stride, starts = seen == 0;
-            const double* density = l + first;
-            Index* source = sources + row * stride + first;
+            const Size starts = seen == 0, first = left ? 0 : count - 1;
+            const double* density = l + first * stride;
+            Index* source = sources + (row + first) * width;
             if (starts) std::copy(log_first + 0, log_first + stride, x);
             std::copy(x, x + stride, entry + 0);
             if (starts)
                 for (Size k = 0; k < K; ++k) x[k] += density[k];
-            density += starts * step, source += starts * step;
-            if (K <= std::min(4, N))
-                with_size(int(K), [&](auto size) EMKIT_INLINE { advance_few<decltype(size)::value>(density, source, step, count - int(starts)); });
+            density += starts * step, source += starts * onward;
+            if constexpr (packed)
+                advance_few(density, source, step, count - int(starts));
             else
-                for (Size r = starts; r < count; ++r, density += step, source += step) advance(density, source);
+                for (Size r = starts; r < count; ++r, density += step, source += onward) advance(density, source);
             const double best = highest();
             if (best > IMPOSSIBLE && best < -FAR) {
                 std::copy(entry + 0, entry + stride, x);
-                advance_far(l + first, sources + row * stride + first, step, count, starts);
+                advance_far(l + first * stride, sources + (row + first) * width, step, onward, count, starts);
             } else {
                 recentre();
             }
@@ -75,34 +86,44 @@ template <class Index> class Advance {
     double shift;  // what the scores lack
 
   private:
-    // The row after x, all states in one vector.
-    template <int FEW> void advance_few(const double* l, Index* source, Size step, int count) {
-        Vec<double> now = load(x), row[FEW];
-        for (int i = 0; i < FEW; ++i) row[i] = load(M.row(i));
-        for (int r = 0; r < count; ++r, l += step, source += step) {
+    // The rows after x, all states in one vector.
+    void advance_few(const double* l, Packed* source, Size step, int count) {
+        with_size(int(K), [&](auto size) EMKIT_INLINE { advance_few<decltype(size)::value>(l, source, step, count); });
+    }
+    template <int COUNT> void advance_few(const double* l, Packed* source, Size step, int count) {
+        Vec<double> now = load(x), row[COUNT];
+        for (int i = 0; i < COUNT; ++i) row[i] = load(M.row(i));
+        const Size onward = left ? 1 : -1;
+        for (int r = 0; r < count; ++r, l += step, source += onward) {
             const Vec<double> density = load(l);
             Vec<double> best = spread<0>(now) + (row[0] + density);  // the sum in brackets waits for no other row
-            Bits from{};
-            choose<1, FEW>(now, row, density, best, from);
+            unsigned low = 0, high = 0;
+            choose<1, COUNT>(now, row, density, best, low, high);
             now = best;
-            narrow(from, source);
+            *source = pack(low, high);
         }
         store<double>(x, now);
     }
-    template <int I, int FEW>
-    EMKIT_INLINE void choose(Vec<double> now, const Vec<double> (&row)[FEW], Vec<double> density, Vec<double>& best, Bits& from) const {
-        if constexpr (I < FEW) {
+    template <int I, int COUNT>
+    EMKIT_INLINE void choose(Vec<double> now, const Vec<double> (&row)[COUNT], Vec<double> density, Vec<double>& best, unsigned& low,
+                             unsigned& high) const {
+        if constexpr (I < COUNT) {
             const Vec<double> candidate = spread<I>(now) + (row[I] + density);
-            from = candidate > best ? Bits{} + I : from;
+            const unsigned better = below(best, candidate);
+            low = I & 1 ? low | better : low & ~better;
+            high |= I & 2 ? better : 0;
             best = larger<double>(candidate, best);
-            choose<I + 1, FEW>(now, row, density, best, from);
+            choose<I + 1, COUNT>(now, row, density, best, low, high);
         }
     }
 
     // The same for all rows of a block, the first of them the first of all if it `starts`; slower.
-    void advance_far(const double* l, Index* source, Size step, int count, bool starts) {
-        for (int r = 0; r < count; ++r, l += step, source += step) {
-            if (r > 0 || !starts) advance(zeros, source);
+    void advance_far(const double* l, Index* source, Size step, Size onward, int count, bool starts) {
+        for (int r = 0; r < count; ++r, l += step, source += onward) {
+            if (r > 0 || !starts) {
+                if constexpr (packed) advance_few(zeros, source, 0, 1);
+                else advance(zeros, source);
+            }
             double within_reach = LOWEST;
             for (Size k = 0; k < K; ++k)
                 if (x[k] > IMPOSSIBLE) within_reach = std::max(within_reach, l[k]);
@@ -184,10 +205,8 @@ template <class Index> class Advance {
     }
 
     static constexpr int LIMIT = 4;
-    const Size K;
     const bool left;
     Law& law;
-    const LogTransitions M;
     Buffer<double> log_first, most, least, states, l, zeros, entry, memory;  // the last: two rows, with margins for the diagonals
     double* x;
 };
@@ -196,8 +215,8 @@ template <class Index> void decode(const Chain& chain, Law& one, Law& two, Size*
     const Size K = chain.K;
     const std::vector<double> ones(K, 1.0);
     Advance<Index> left({chain.transmat, K, false}, chain.startprob, one), right({chain.transmat, K, true}, ones.data(), two);
-    const Size stride = left.stride;
-    const std::unique_ptr<Index[]> sources(new Index[chain.longest() * stride]);
+    const Size width = left.width;
+    const std::unique_ptr<Index[]> sources(new Index[chain.longest() * width]);
     chain.for_each([&](Size s, Size begin, Size T) {
         Size middle = T, last = 0, next = 0;
         double best = IMPOSSIBLE;
@@ -205,7 +224,7 @@ template <class Index> void decode(const Chain& chain, Law& one, Law& two, Size*
         const auto advance_to = [&](Size row) {
             middle = row;
             at_once = n_threads > 1 && middle < T && worth_a_thread(T, K);
-            Index* const after = sources.get() + middle * stride;
+            Index* const after = sources.get() + middle * width;
             both(at_once, [&] { left.run(begin, middle, sources.get()); }, [&] { right.run(begin + middle, T - middle, after); });
             best = IMPOSSIBLE;
             for (Size i = 0; i < K; ++i) {
@@ -227,14 +246,14 @@ template <class Index> void decode(const Chain& chain, Law& one, Law& two, Size*
              [&, state = last]() mutable {
                  for (Size t = middle - 1; t > 0; --t) {
                      path[begin + t] = state;
-                     state = sources[t * stride + state];
+                     state = source(sources.get() + t * width, state);
                  }
                  path[begin] = state;
              },
              [&, state = next]() mutable {
                  for (Size t = middle; t < T; ++t) {
                      path[begin + t] = state;
-                     if (t < T - 1) state = sources[t * stride + state];
+                     if (t < T - 1) state = source(sources.get() + t * width, state);
                  }
              });
     });

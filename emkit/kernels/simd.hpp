@@ -122,20 +122,22 @@ template <class T, int P, int Q> EMKIT_INLINE inline void clear(Vec<T> (&accumul
 // The second operand where either is NaN.
 template <class T> inline Vec<T> larger(Vec<T> a, Vec<T> b) { return a > b ? a : b; }
 
-// Which lanes are below a bound, a bit for each.
-inline unsigned below(Vec<double> v, double bound) {
+// Which lanes are below those of a bound, a bit for each.
+inline unsigned below(Vec<double> v, Vec<double> bound) {
 #if defined(__AVX512F__)
-    return _mm512_cmp_pd_mask((__m512d)v, _mm512_set1_pd(bound), _CMP_LT_OQ);
+    return _mm512_cmp_pd_mask((__m512d)v, (__m512d)bound, _CMP_LT_OQ);
 #elif defined(__AVX2__)
-    return unsigned(_mm256_movemask_pd(_mm256_cmp_pd((__m256d)v, _mm256_set1_pd(bound), _CMP_LT_OQ)));
+    return unsigned(_mm256_movemask_pd(_mm256_cmp_pd((__m256d)v, (__m256d)bound, _CMP_LT_OQ)));
 #else
-    double lane[LANES<double>];
+    double lane[LANES<double>], limit[LANES<double>];
     store<double>(lane, v);
+    store<double>(limit, bound);
     unsigned bits = 0;
-    for (int n = 0; n < LANES<double>; ++n) bits |= unsigned(lane[n] < bound) << n;
+    for (int n = 0; n < LANES<double>; ++n) bits |= unsigned(lane[n] < limit[n]) << n;
     return bits;
 #endif
 }
+inline unsigned below(Vec<double> v, double bound) { return below(v, fill<double>(bound)); }
 
 inline bool all_below(Vec<double> v, double bound) { return below(v, bound) == (1u << LANES<double>) - 1; }
 
