@@ -57,6 +57,7 @@ sphinx_gallery_conf = {
     "abort_on_example_error": True,
     "download_all_examples": False,
     "show_memory": False,
+    "parallel": 2,
     "write_computation_times": False,  # a page that fetches scripts
     "within_subsection_order": "FileNameSortKey",
     "reference_url": {"emkit": None},

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import lapack
 from scipy.optimize import brentq
 
 Array = NDArray[Any]
@@ -65,7 +66,7 @@ class Secants:
 
     def _project(self) -> tuple[Array, Array]:
         changes = np.array(self._dx).T
-        basis, lengths, turned = np.linalg.svd(changes, full_matrices=False)
+        basis, lengths, turned = _svd(changes)
         keep = lengths > _THIN * lengths[0]
         basis = np.ascontiguousarray(basis[:, keep])  # as it will lie in memory when a checkpoint is read
         basis[~changes.any(axis=1)] = 0.0  # but for rounding: what never moves, a probability of 0, stays
@@ -74,7 +75,10 @@ class Secants:
     def eigenvalues(self) -> Array:
         """Eigenvalues (m,) of ``J - I`` inside that basis."""
         if self._eigenvalues is None:
-            self._eigenvalues = np.linalg.eigvals(self.project()[1])
+            real, imaginary, _, _, info = lapack.dgeev(self.project()[1], compute_vl=0, compute_vr=0)
+            if info:
+                raise np.linalg.LinAlgError("eigenvalues of the secants did not converge")
+            self._eigenvalues = real + 1j * imaginary
         return self._eigenvalues
 
     def rate(self) -> float:
@@ -90,7 +94,7 @@ class Secants:
         regression).
         """
         dx, df = np.array(self._dx).T, np.array(self._df).T
-        left, lengths, right = np.linalg.svd(df, full_matrices=False)
+        left, lengths, right = _svd(df)
         keep = lengths > _THIN * lengths[0]
         if not keep.any():
             return np.zeros_like(f)
@@ -110,13 +114,24 @@ class Secants:
         return np.asarray(-(dx + df) @ (right.T @ (target * lengths / (lengths**2 + ridge))))
 
 
+def _svd(matrix: Array) -> tuple[Array, Array, Array]:
+    """Thin singular value decomposition; for matrices of few columns NumPy's takes twice as long."""
+    left, lengths, right, info = lapack.dgesdd(matrix, full_matrices=0)
+    if info:
+        raise np.linalg.LinAlgError("singular values of the secants did not converge")
+    return left, lengths, right
+
+
 class Accelerator(Protocol):
     """State of one climb; a fresh one for every start."""
+
+    def observe(self, x: Array, gx: Array) -> None:
+        """Hear that ``x``, whose image is ``gx``, was accepted: the last proposal if there was one, else an image."""
 
     def propose(self, x: Array, gx: Array, seen: Secants) -> Array | None:
         """Return the point to try after ``x``, whose image is ``gx``; None for the image itself, a plain EM step.
 
-        ``seen`` are the secants of the points so far, this one included.
+        ``seen`` are the secants of the points so far, this one included. Not asked where a plain step is due.
         """
 
     def reject(self) -> None:
@@ -125,6 +140,9 @@ class Accelerator(Protocol):
 
 class Plain:
     """No acceleration: every step is the EM map."""
+
+    def observe(self, x: Array, gx: Array) -> None:
+        """Do nothing."""
 
     def propose(self, x: Array, gx: Array, seen: Secants) -> Array | None:
         """Return None: the image itself."""
@@ -148,24 +166,25 @@ class Squarem:
     """
 
     def __init__(self) -> None:
-        self._origin: Array | None = None
-        self._first = np.empty(0)
+        self._steps: list[tuple[Array, Array]] = []  # plain ones of this cycle: from where, and the step
         self._longest = 4.0
         self._at_bound = False
         self._proposed = False
 
+    def observe(self, x: Array, gx: Array) -> None:
+        """Collect plain steps; that from an accepted proposal opens the next cycle."""
+        if not self._proposed:
+            self._steps = [*self._steps[-1:], (x, gx - x)]
+        elif self._at_bound:
+            self._longest *= 4.0
+        self._proposed = False
+
     def propose(self, x: Array, gx: Array, seen: Secants) -> Array | None:
-        """Collect two plain steps, then extrapolate, then start again from the proposal's image."""
-        if self._proposed:  # the proposal was accepted: its plain step opens the next cycle
-            if self._at_bound:
-                self._longest *= 4.0
-            self._proposed = False
+        """Extrapolate two plain steps, then start again from the proposal's image."""
+        if len(self._steps) < 2:
             return None
-        residual = gx - x
-        if self._origin is None:
-            self._origin, self._first = x, residual
-            return None
-        origin, first, self._origin = self._origin, self._first, None
+        (origin, first), (_, residual) = self._steps
+        self._steps = []
         change = residual - first
         curvature = float(np.linalg.norm(change))
         length = float(np.linalg.norm(first)) / curvature if curvature > 0.0 else 1.0
@@ -179,7 +198,7 @@ class Squarem:
     def reject(self) -> None:
         """Shorten the steps and start a new cycle."""
         self._proposed = False
-        self._origin = None
+        self._steps = []
         self._longest = max(2.0, self._longest / 4.0)
 
 
@@ -201,15 +220,19 @@ class Anderson:
         self._successes = 0
         self._proposed = False
 
-    def propose(self, x: Array, gx: Array, seen: Secants) -> Array | None:
-        """Cancel the step as far as the secants reach, damped."""
+    def observe(self, x: Array, gx: Array) -> None:
+        """Remember the change since the last point."""
         if len(self._secants) >= min(self._memory, len(x)):
             self._secants.forget()
         self._secants.observe(x, gx)
         self._successes += self._proposed
-        self._proposed = len(self._secants) > 0
-        if not self._proposed:
+        self._proposed = False
+
+    def propose(self, x: Array, gx: Array, seen: Secants) -> Array | None:
+        """Cancel the step as far as the secants reach, damped."""
+        if not len(self._secants):
             return None
+        self._proposed = True
         damping = 1.0 / (1.0 + 1.2 ** (25 - min(self._successes, 125)))
         return gx + self._secants.least_squares(gx - x, damping)
 
@@ -230,19 +253,22 @@ class Momentum:
 
     def __init__(self) -> None:
         self._time = 1.0
-        self._image: Array | None = None
+        self._images: list[Array] = []  # the last two
+
+    def observe(self, x: Array, gx: Array) -> None:
+        """Remember the image."""
+        self._images = [*self._images[-1:], gx]
 
     def propose(self, x: Array, gx: Array, seen: Secants) -> Array | None:
         """Go on in the direction from the last image to this one."""
-        last, self._image = self._image, gx
-        if last is None:
+        if len(self._images) < 2:
             return None
         previous, self._time = self._time, 0.5 + np.sqrt(0.25 + self._time**2)
-        return None if previous == 1.0 else gx + (previous - 1.0) / self._time * (gx - last)
+        return None if previous == 1.0 else gx + (previous - 1.0) / self._time * (gx - self._images[0])
 
     def reject(self) -> None:
         """Lose all speed."""
-        self._time, self._image = 1.0, None
+        self._time, self._images = 1.0, []
 
 
 class Ritz:
@@ -265,12 +291,15 @@ class Ritz:
         self._rest = 0
         self._proposed: str | None = None
 
-    def propose(self, x: Array, gx: Array, seen: Secants) -> Array | None:
-        """Lengthen the step in every direction that is known."""
-        f = gx - x
+    def observe(self, x: Array, gx: Array) -> None:
+        """Widen the bound if it held the last step back."""
         if self._proposed == "lengthened" and self._bounded:
             self._bound *= 2.0
         self._proposed = None
+
+    def propose(self, x: Array, gx: Array, seen: Secants) -> Array | None:
+        """Lengthen the step in every direction that is known."""
+        f = gx - x
         if not len(seen):
             return None
         self._bounded = bool((np.abs(seen.eigenvalues()) * self._bound < 1.0).any())

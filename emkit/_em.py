@@ -208,9 +208,9 @@ def climb(
             turn = _try(model, blocks, point, run)
             if here is None and isinstance(turn, str):
                 raise Degenerate(turn)
-            if here is not None and plain and not isinstance(turn, str):  # the EM map may lead where rounding is larger
-                rounding = max(rounding, _rounding_at(point, model, least))
-            if here is not None and (isinstance(turn, str) or turn.objective < here.objective - rounding.objective):
+            there = _rounding_at(point, model, least) if plain and not isinstance(turn, str) else None
+            slack = max(rounding, there or rounding).objective  # the EM map may lead where rounding is larger
+            if here is not None and (isinstance(turn, str) or turn.objective < here.objective - slack):
                 if plain:  # the EM map itself has no answer, or fell
                     fell = ("stalled", "an EM step lowered the objective")
                     status, reason = ("degenerate", turn) if isinstance(turn, str) else fell
@@ -219,7 +219,7 @@ def climb(
                 point, x, plain, at.n_steps = here.image, gx, True, at.n_steps + 1
                 continue
             assert isinstance(turn, Step)
-            rounding = pace.rounding = _rounding_at(point, model, least)
+            rounding = pace.rounding = there or _rounding_at(point, model, least)
             close = max(tol, rounding.objective)
             gx = pack(turn.image, model.charts)
             if resumed:
@@ -258,9 +258,11 @@ def climb(
                 status, reason = "max_iter", f"stopped after max_iter={max_iter} steps"
                 break
             at.n_steps += 1
-            proposal = accelerator.propose(x, gx, pace.secants)
+            accelerator.observe(x, gx)
             # Plain are the steps that ask, and the last.
-            plain = asking or at.n_steps >= max_iter or proposal is None or not np.isfinite(proposal).all()
+            due = asking or at.n_steps >= max_iter
+            proposal = None if due else accelerator.propose(x, gx, pace.secants)
+            plain = proposal is None or not np.isfinite(proposal).all()
             x = gx if proposal is None or plain else proposal
             point = turn.image if plain else unpack(x, model.charts, turn.image)
     except KeyboardInterrupt:

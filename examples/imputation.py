@@ -34,7 +34,7 @@ imputers = {
     "iterative": IterativeImputer(random_state=0, max_iter=50),
     "EM": EMImputer(),
 }
-folds = RepeatedKFold(n_splits=5, n_repeats=4, random_state=0)
+folds = RepeatedKFold(n_splits=5, n_repeats=2, random_state=0)
 hidden = np.random.default_rng(0).random(X.shape) < 1 / 3
 thinned = X.mask(hidden)
 known = hidden & X.notna().to_numpy()

@@ -126,6 +126,7 @@ def test_acceleration_moves_away_from_a_saddle_not_into_it():
     accelerator, seen, x, rates = ACCELERATORS["auto"](), Secants(), np.array([1e-3, 1.0]), np.array([1.1, 0.5])
     for _ in range(3):
         seen.observe(x, rates * x)
+        accelerator.observe(x, rates * x)
         proposal = accelerator.propose(x, rates * x, seen)
         x = rates * x
     assert proposal[0] > x[0]
@@ -136,6 +137,9 @@ class Wild:
 
     def __init__(self):
         self.rejected = 0
+
+    def observe(self, x, gx):
+        pass
 
     def propose(self, x, gx, seen):
         return np.full_like(x, np.nan) if self.rejected % 2 else 100.0 * np.ones_like(x)
