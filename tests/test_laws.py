@@ -234,7 +234,7 @@ def fit(model, X):
     model = model.calibrate(data)
     seed = np.random.SeedSequence(5)
     best = search(
-        model, data, n_init=3, seed=seed, n_workers=1, tol=1e-5, max_iter=500, accelerate=ACCELERATORS["auto"]
+        model, data, n_init="auto", seed=seed, n_workers=1, tol=1e-5, max_iter=500, accelerate=ACCELERATORS["auto"]
     ).best
     return model.canonical(model.restore(best.params, data)), best
 
