@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 from sklearn.utils.validation import check_is_fitted
 
 from ._arrays import argmax, bring
@@ -151,11 +152,11 @@ class ChainStates(EMMixin):
                     f"state holds {before.min():g} and sums to {before.sum():g}; give what filter returned"
                 )
             ahead = before @ params.transmat
-        log_prob = self._log_prob(rows, params)[0]
-        joint = ahead * np.exp(log_prob - log_prob.max()) if np.isfinite(log_prob.max()) else 0.0 * ahead
-        if not joint.any():
+        with np.errstate(divide="ignore"):
+            joint = np.log(ahead) + self._log_prob(rows, params)[0]
+        if joint.max() == -np.inf:
             raise ValueError("the row is impossible: no state that can follow explains it")
-        return np.asarray(joint / joint.sum())
+        return np.asarray(softmax(joint))
 
     def decode(self, X: Any, *, groups: Any = None, lengths: Any = None) -> tuple[float, Any]:
         """Most probable path of the states (Viterbi).

@@ -319,7 +319,8 @@ class MarkovChain(Model):
                     params.transmat[i], params.transmat[j], atol=1e-6
                 ):
                     return f"states {i} and {j} are identical: fewer than {self.k} states describe the sequences"
-        return self.law.degenerate(params.law, stats.law)
+        reason = self.law.degenerate(params.law, stats.law)
+        return reason and reason.replace("component", "state")
 
     def empty(self, stats: ChainTotals) -> Array:
         """States that are never visited: every row is a start or what a transition leads to."""

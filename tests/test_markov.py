@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from emkit import EMHiddenMarkov, kernels
-from emkit.emissions import Categorical, Columns, Emission, Poisson
+from emkit.emissions import Categorical, Columns, Emission, MixedGaussian, Poisson
 from emkit.exceptions import DataWarning
 
 SHAPES = ["full", "tied", "diag", "spherical"]
@@ -584,6 +584,26 @@ def test_a_stream_is_told_what_its_state_must_be():
         model.filter([0.0], [1.0])
     with pytest.raises(ValueError, match="sums to 2"):
         model.filter([0.0], [5.0, -3.0])
+
+
+def test_a_row_far_out_leaves_the_states_that_can_be_reached():
+    X = np.repeat([0.0, 50.0], 50)[:, None] + np.random.default_rng(0).normal(size=(100, 1))
+    model = EMHiddenMarkov(2, transmat_mask=np.triu(np.ones((2, 2), bool)), random_state=0).fit(X)
+    later = model.filter([50.0], model.filter([0.0]))
+    np.testing.assert_array_equal(model.filter([-200.0], later), [0.0, 1.0])  # nobody comes back to the nearer one
+    model.transmat_ = np.eye(2)
+    model.startprob_ = np.array([0.0, 1.0])
+    with pytest.raises(ValueError, match="sums to 0"):
+        model.filter([0.0], [0.0, 0.0])
+    np.testing.assert_array_equal(model.filter([-200.0]), [0.0, 1.0])
+
+
+def test_what_collapses_is_a_state_or_a_part_of_one():
+    X = np.concatenate([np.random.default_rng(0).normal(size=(200, 1)), np.full((3, 1), 9.0)])
+    with pytest.warns(ConvergenceWarning, match=r"state \d holds 3 rows.*use fewer states"):
+        EMHiddenMarkov(2, random_state=0).fit(X)
+    with pytest.warns(ConvergenceWarning, match=r"part \d of state \d .*use fewer parts"):
+        EMHiddenMarkov(2, emission=MixedGaussian(2), random_state=0).fit(X)
 
 
 def test_an_empty_state_is_seeded_anew_and_reported():

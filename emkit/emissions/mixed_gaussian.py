@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -190,8 +191,13 @@ class MixedGaussian(Emission):
         return self._law.features(rows)
 
     def degenerate(self, params: Nested, stats: Sums) -> str | None:
-        """Name a collapsed part."""
-        return self._law.degenerate(params.parts, stats.parts)
+        """Name a collapsed part, which the law of all parts calls a component."""
+        reason = self._law.degenerate(params.parts, stats.parts)
+        return reason and re.sub(r"component (\d+)", self._name, reason.replace("components", "parts"))
+
+    def _name(self, component: re.Match[str]) -> str:
+        number, part = divmod(int(component[1]), self.n_parts)
+        return f"part {part} of component {number}"
 
     def n_parameters(self, params: Nested) -> int:
         """Those of the parts, and the weights."""
