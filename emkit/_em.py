@@ -55,7 +55,7 @@ def step(model: Model, blocks: Sequence[Data] | Blocks, params: Params, *, run: 
     loglik = float(stats[0])
     penalised = add(stats, model.prior(params))
     objective = float(penalised[0])
-    if not np.isfinite(objective):
+    if not math.isfinite(objective):
         why = "; a law of your own must give a number for a missing cell, too" if np.isnan(objective) else ""
         raise Degenerate(f"the objective is {objective}{why}")
     return Step(model.maximize(penalised, params), stats, objective, loglik)

@@ -234,11 +234,11 @@ class MarkovChain(Model):
         """E-step: the passes through every sequence, the rows summed up by the law."""
         succession = Succession(data.lengths, data.weight, self._startprob(params), params.transmat, data.n_threads)
         (logliks, starts, transitions), law = self.law.expect_chain(params.law, data.rows, succession)
-        if logliks.min() == -np.inf:
+        loglik = float(logliks.sum() if data.weight is None else data.weight @ logliks)
+        if loglik == -np.inf:
             raise Degenerate(
                 f"sequence {data.names[np.argmin(logliks)]} is impossible: no allowed path of states explains its rows"
             )
-        loglik = float(logliks.sum() if data.weight is None else data.weight @ logliks)
         return ChainTotals(loglik, starts, transitions, law)
 
     def maximize(self, stats: ChainTotals, params: Chain) -> Chain:
@@ -257,10 +257,10 @@ class MarkovChain(Model):
         """Imaginary starts and transitions, where they are possible, and the law's own prior."""
         starts, transitions = self.start_prior - 1.0, self.trans_prior - 1.0
         log_prior = 0.0
-        if np.any(starts):
+        if np.ndim(starts) or starts:
             starts = np.where(params.startprob > 0.0, starts, 0.0)
             log_prior += _log_dirichlet(starts, params.startprob)
-        if np.any(transitions):
+        if np.ndim(transitions) or transitions:
             transitions = np.where(params.transmat > 0.0, transitions, 0.0)
             log_prior += _log_dirichlet(transitions, params.transmat)
         law = self.law.prior(params.law)
@@ -518,9 +518,12 @@ def _log_dirichlet(counts: Array, probabilities: Array) -> float:
 def _shares(counts: Array, previous: Array) -> Array:
     """Shares along the last axis; zeros stay, others do not become zero; without counts the previous shares."""
     total = counts.sum(axis=-1, keepdims=True)
-    seen = total > _EMPTY
-    shares = counts / total if seen.all() else np.where(seen, counts / np.where(seen, total, 1.0), previous)
-    if shares.min() >= _LEAST and previous.all():
+    if total.min() > _EMPTY:
+        shares = counts / total
+    else:
+        seen = total > _EMPTY
+        shares = np.where(seen, counts / np.where(seen, total, 1.0), previous)
+    if shares.min() >= _LEAST:  # what was zero has no counts
         return np.asarray(shares)
     shares = np.where(previous > 0.0, np.maximum(shares, _LEAST), 0.0)
     return np.asarray(shares / shares.sum(axis=-1, keepdims=True))

@@ -347,7 +347,8 @@ class Gaussian(Emission):
         occupied = stats.counts > _EMPTY
         if occupied.all():
             delta = stats.firsts / stats.counts[:, None]
-            return Gaussians(params.means + delta, self._spread(stats, params.means + delta, stats.counts, delta))
+            means = params.means + delta
+            return Gaussians(means, self._spread(stats, means, stats.counts, delta))
         counts = np.where(occupied, stats.counts, 1.0)
         delta = np.where(occupied[:, None], stats.firsts, 0.0) / counts[:, None]
         spread = self._spread(stats, params.means + delta, counts, delta)
