@@ -381,7 +381,8 @@ class EMMixin(Persistent, CallbackSupportMixin):  # type: ignore[misc]
         inside = model.standardize(params, data)
         out = model.outputs(data, wanted)
         portions = model.portions(data, out)
-        with one_blas_thread(), workers(max(1, min(len(portions), count_workers(self.n_jobs)))) as run:
+        n_workers = min(len(portions), count_workers(self.n_jobs)) if len(portions) > 1 else 1
+        with one_blas_thread(), workers(n_workers) as run:
             for _ in run(lambda portion: model.infer(inside, *portion), portions):
                 pass
         return tuple(getattr(out, name) for name in wanted)

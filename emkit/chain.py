@@ -207,6 +207,8 @@ class MarkovChain(Model):
         ends = np.cumsum(data.lengths)
         size = kernels.devices.cells(data.rows.X) if is_elsewhere(data.rows.X) else _BLOCK
         n_blocks = -(-int(ends[-1]) * self.k // size)
+        if n_blocks == 1 or len(ends) == 1:
+            return np.array([0, len(ends)])
         marks = np.arange(1, n_blocks) * (ends[-1] / n_blocks)
         return np.unique(np.concatenate([[0], np.searchsorted(ends, marks) + 1, [len(ends)]]))
 
