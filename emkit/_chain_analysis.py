@@ -230,7 +230,7 @@ class ChainAnalysis(ChainStates):
             log_density = gathered(self.score_samples(X.X, groups=groups, lengths=lengths))
             return log_density, check_weight(sample_weight, len(log_density))
         log_density = bring(self._infer(X, "log_density")[0])
-        weight = X.weights(check_weight(sample_weight, len(log_density)))
+        weight = X.weights(check_weight(X.by_row(sample_weight), len(log_density)))
         return log_density, None if weight is None else np.repeat(weight, X.lengths)
 
     def standard_errors(
@@ -278,7 +278,8 @@ class ChainAnalysis(ChainStates):
         >>> low.ravel().round(1), high.ravel().round(1)
         (array([14.1, 23.5]), array([16.8, 28.8]))
         """
-        return self._errors(arrange(X, groups, lengths).here(), method, sample_weight, n_resamples, random_state)
+        X = arrange(X, groups, lengths).here()
+        return self._errors(X, method, X.by_row(sample_weight), n_resamples, random_state)
 
     # The chain --------------------------------------------------------------------------------------------------------
 

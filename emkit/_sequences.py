@@ -83,6 +83,12 @@ class Sequences:
             return message
         return message[: named.start()] + self.place(int(named[1])) + message[named.end() :]
 
+    def by_row(self, weight: Any) -> Any:
+        """Weight of each row, where a list of sequences comes with one for each sequence; others are as they are."""
+        if not self.is_list or weight is None or np.shape(weight) != self.lengths.shape:
+            return weight
+        return np.repeat(bring(weight), self.lengths)
+
     def weights(self, weight: Array | None) -> Array | None:
         """Weight of each sequence, from one for each row or for each sequence."""
         if weight is None or len(weight) == len(self.lengths) != len(self):

@@ -85,8 +85,8 @@ class StreamMixin(EMMixin):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            The next rows.
+        X : array-like of shape (n_samples, n_features), or source
+            The next rows; a source, as in ``fit``, is one batch, however many blocks it has.
         y : None
             Ignored.
         sample_weight : array-like of shape (n_samples,), optional
@@ -123,7 +123,7 @@ class StreamMixin(EMMixin):
                 self._refuse_changes("partial_fit", "call fit")
             else:
                 self._estimate(X, sample_weight)
-            X = self._check_rows(X, reset=False)
+            X = self._read(X, reset=False)
             weight = check_weight(sample_weight, _num_samples(X))
             model = self._used
             stream: Stream | None = self.__dict__.get("_stream")

@@ -431,7 +431,8 @@ class EMHiddenMarkov(
         lengths : array-like of int, optional
             Number of rows of each sequence, one after the other.
         sample_weight : array-like of shape (n_samples,), optional
-            How often each sequence counts: all rows of a sequence have the same weight.
+            How often each sequence counts: all rows of a sequence have the same weight. Where X is a list, one for each
+            sequence will do.
 
         Returns
         -------
@@ -456,7 +457,8 @@ class EMHiddenMarkov(
                [23.1]])
         """
         refuse_mistaken(X, y)
-        self._fit(arrange(X, groups, lengths), sample_weight)
+        X = arrange(X, groups, lengths)
+        self._fit(X, X.by_row(sample_weight))
         return self
 
     def partial_fit(
@@ -487,7 +489,8 @@ class EMHiddenMarkov(
         lengths : array-like of int, optional
             Number of rows of each sequence, one after the other.
         sample_weight : array-like of shape (n_samples,), optional
-            How often each sequence counts: all rows of a sequence have the same weight.
+            How often each sequence counts: all rows of a sequence have the same weight. Where X is a list, one for each
+            sequence will do.
 
         Returns
         -------
@@ -519,7 +522,8 @@ class EMHiddenMarkov(
                [5.]])
         """
         refuse_mistaken(X, y)
-        self._take_in(arrange(X, groups, lengths), sample_weight)
+        X = arrange(X, groups, lengths)
+        self._take_in(X, X.by_row(sample_weight))
         return self
 
     def fit_predict(self, X: Any, y: Any = None, **kwargs: Any) -> Any:

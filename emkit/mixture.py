@@ -279,8 +279,11 @@ class EMGaussianMixture(StreamMixin, ClusterMixin, BaseEstimator):  # type: igno
         self.labels_ = send(np.argsort(order)[labels], X)
         return model.take(params, order)
 
-    def _learned_from(self, X: Array) -> None:
-        self.labels_ = self._infer(X, "labels")[0]
+    def _learned_from(self, X: Any) -> None:
+        if isinstance(X, Source):
+            self.__dict__.pop("labels_", None)
+        else:
+            self.labels_ = self._fill(X, self._recall(), "labels")[0]
 
     def _fitted_model(self) -> Mixture:
         return Mixture(SHAPES[self._fitted_type](), _num_samples(self.means_))

@@ -606,6 +606,23 @@ def test_what_collapses_is_a_state_or_a_part_of_one():
         EMHiddenMarkov(2, emission=MixedGaussian(2), random_state=0).fit(X)
 
 
+@pytest.mark.filterwarnings("ignore:on the boundary")
+def test_one_weight_for_each_sequence_of_a_list():
+    X, weight = np.split(chain(90)[0][:90], [20, 50]), [1.0, 3.0, 2.0]
+    each, row = weight, np.repeat(weight, [20, 30, 40])
+    one, other = (EMHiddenMarkov(2, random_state=0).fit(X, sample_weight=w) for w in (each, row))
+    np.testing.assert_array_equal(one.transmat_, other.transmat_)
+    assert one.score(X, sample_weight=each) == other.score(X, sample_weight=row)
+    assert one.bic(X, sample_weight=each) == other.bic(X, sample_weight=row)
+    np.testing.assert_array_equal(
+        one.standard_errors(X, sample_weight=each).transmat_, other.standard_errors(X, sample_weight=row).transmat_
+    )
+    one, other = (EMHiddenMarkov(2, random_state=0).partial_fit(X, sample_weight=w) for w in (each, row))
+    np.testing.assert_array_equal(one.transmat_, other.transmat_)
+    with pytest.raises(ValueError, match="sample_weight has shape"):
+        one.fit(X, sample_weight=weight[:2])
+
+
 def test_an_empty_state_is_seeded_anew_and_reported():
     X = np.repeat([0.0, 10.0, 20.0], 40)[:, None] + np.random.default_rng(0).normal(size=(120, 1))
     model = EMHiddenMarkov(3, n_init=1, warm_start=True, random_state=0).fit(X)

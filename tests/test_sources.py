@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 from specimens import blobs
 
 from emkit import EMGaussianMixture, EMHiddenMarkov, EMImputer, select
@@ -179,6 +180,21 @@ def test_a_fit_goes_on_from_another_and_can_be_kept():
     again.partial_fit(X[:1000])
 
 
+@pytest.mark.parametrize("kind", [as_npy, as_blocks])
+@pytest.mark.parametrize(
+    "estimator", [EMGaussianMixture(2, random_state=0), EMImputer(), EMHiddenMarkov(2, random_state=0)]
+)
+def test_a_batch_of_a_stream_may_be_a_source(estimator, kind, tmp_path):
+    X = blobs(np.random.default_rng(12), n=700, d=2)
+    fitted = [clone(estimator).partial_fit(rows).partial_fit(rows) for rows in (X, kind(X, tmp_path))]
+    here, there = ({k: v for k, v in vars(each).items() if isinstance(v, np.ndarray)} for each in fitted)
+    for attributes in (here, there):
+        attributes.pop("labels_", None)  # one for each row of an array, none for those of blocks
+    assert here.keys() == there.keys()
+    for name, value in here.items():
+        np.testing.assert_array_equal(there[name], value, err_msg=name)
+
+
 def test_frames_teach_their_names():
     pd = pytest.importorskip("pandas")
     X = pd.DataFrame(blobs(np.random.default_rng(6), n=3000, d=2), columns=["tall", "wide"])
@@ -262,8 +278,6 @@ def test_what_sources_are_refused(tmp_path):
         EMHiddenMarkov(2, random_state=0).fit(Blocks(X)).decode(Blocks(X))
     with pytest.raises(ValueError, match="hand its blocks to other methods"):
         EMImputer().fit(X).multiple_impute(Blocks(X))
-    with pytest.raises(ValueError, match="hand its blocks to other methods"):
-        EMGaussianMixture(2).partial_fit(Blocks(X))
     with pytest.raises(ValueError, match="sample_weight is 0 for sequence 1"):
         EMHiddenMarkov(2).fit([X[:50], X[50:]].__iter__, sample_weight=np.repeat([1.0, 0.0], [50, 1950]))
     with pytest.raises(ValueError, match="set_output"):
