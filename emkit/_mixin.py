@@ -50,7 +50,7 @@ from ._validation import (
     spawn,
 )
 from ._watch import Watcher
-from .exceptions import warn
+from .exceptions import columns_named, warn
 
 Array = NDArray[Any]
 
@@ -261,9 +261,10 @@ class EMMixin(Persistent, CallbackSupportMixin):  # type: ignore[misc]
             self._refuse_changes("warm_start=True", "set warm_start=False")
         X = self._read(X, reset=True)
         weight = check_weight(sample_weight, _num_samples(X))
-        self._check_start(X, weight)
-        model = self._model()
-        data = model.prepare(X, weight)
+        with columns_named(getattr(self, "feature_names_in_", None)):
+            self._check_start(X, weight)
+            model = self._model()
+            data = model.prepare(X, weight)
         model = model.calibrate(data)
         first = model.standardize(self._recall(), data) if warm and self._continues(data) else None
         seed, watcher = spawn(self.random_state), None

@@ -37,6 +37,7 @@ from ._validation import (
 from .chain import Chain, Given, MarkovChain
 from .emissions import LAWS, SHAPES, Categorical, Emission
 from .emissions.gaussian import Gaussian
+from .exceptions import columns_named
 
 Array = NDArray[Any]
 
@@ -331,9 +332,10 @@ class EMHiddenMarkov(
             rows = check_holes(self, X, np.nan, reset=reset)
         else:
             rows = check_symbols(self, X, reset=reset)
-        if learns:
-            law = self.emission_ = law.learn(rows)
-        return rows if is_elsewhere(rows) else np.ascontiguousarray(law.read(rows))
+        with columns_named(getattr(self, "feature_names_in_", None)):
+            if learns:
+                law = self.emission_ = law.learn(rows)
+            return rows if is_elsewhere(rows) else np.ascontiguousarray(law.read(rows))
 
     def _fixed(self) -> dict[str, Any]:
         fixed: dict[str, Any] = {"n_states": int(self.startprob_.shape[0])}

@@ -18,7 +18,7 @@ from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from emkit import EMHiddenMarkov, kernels
+from emkit import EMGaussianMixture, EMHiddenMarkov, kernels
 from emkit.emissions import Categorical, Columns, Emission, MixedGaussian, Poisson
 from emkit.exceptions import DataWarning
 
@@ -604,6 +604,28 @@ def test_what_collapses_is_a_state_or_a_part_of_one():
         EMHiddenMarkov(2, random_state=0).fit(X)
     with pytest.warns(ConvergenceWarning, match=r"part \d of state \d .*use fewer parts"):
         EMHiddenMarkov(2, emission=MixedGaussian(2), random_state=0).fit(X)
+
+
+def test_messages_call_columns_what_the_user_calls_them():
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(rng.normal(size=(60, 4)), columns=["one", "same", "two", "none"])
+    X["same"], X["none"] = 3.0, np.nan
+    with pytest.raises(ValueError, match="column 'none' of X has no observed value"):
+        EMHiddenMarkov(2).fit(X)
+    X["none"] = 4.0
+    two = Columns([("gaussian", [0, 2]), ("gaussian", [1, 3])])
+    for fit in (EMGaussianMixture(2).fit, EMHiddenMarkov(2).fit, EMHiddenMarkov(2, emission=two).fit):
+        with pytest.warns(DataWarning, match="constant columns: 'same', 'none'; they"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            fit(X)
+    with pytest.warns(DataWarning, match="constant columns: 1, 3; they"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        EMHiddenMarkov(2, emission=two).fit(X.to_numpy())
+    with pytest.raises(ValueError, match="X is -1 at row 7, column 'two'"):
+        EMHiddenMarkov(2, emission="poisson").fit(X.assign(one=1, two=np.where(np.arange(60) == 7, -1, 5)))
+    with pytest.raises(ValueError, match="X is -1 at row 7, column 'two'"):
+        counts = Columns([("gaussian", [0, 1, 3]), ("poisson", [2])])
+        EMHiddenMarkov(2, emission=counts).fit(X.assign(one=1, two=np.where(np.arange(60) == 7, -1, 5)))
 
 
 @pytest.mark.filterwarnings("ignore:on the boundary")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from .._blocks import Rows
 from .._model import Charts, Emission, Rounding
 from .._sources import Source
+from ..exceptions import columns_named
 
 Array = NDArray[Any]
 
@@ -96,16 +96,17 @@ class Columns(Emission):
         """Let every law read its columns."""
         read = np.empty(np.shape(X))
         for (law, x), (_, columns) in zip(self._each(X), self.laws, strict=True):
-            try:
+            with columns_named(columns):  # a law counts its own
                 read[:, columns] = law.read(x)
-            except ValueError as error:  # a law counts its own columns
-                named = re.sub(r"column (\d+)", lambda found: f"column {columns[int(found[1])]}", str(error))  # noqa: B023
-                raise type(error)(named) from error
         return read
 
     def prepare(self, X: Array, weight: Array | None) -> Rows:
         """Find the units of every law."""
-        return self._joined(X, [law.prepare(_in_order(x), weight) for law, x in self._each(X)], weight)
+        parts = []
+        for (law, x), (_, columns) in zip(self._each(X), self.laws, strict=True):
+            with columns_named(columns):  # a law counts its own
+                parts.append(law.prepare(_in_order(x), weight))
+        return self._joined(X, parts, weight)
 
     def frame(self, params: Parts, X: Array) -> Rows:
         """Rows to predict, in the units that suit every law."""
