@@ -231,7 +231,10 @@ class ChainAnalysis(ChainStates):
             return log_density, check_weight(sample_weight, len(log_density))
         log_density = bring(self._infer(X, "log_density")[0])
         weight = X.weights(check_weight(X.by_row(sample_weight), len(log_density)))
-        return log_density, None if weight is None else np.repeat(weight, X.lengths)
+        if weight is None:
+            return log_density, None
+        weight = np.repeat(weight, X.lengths)
+        return log_density[weight > 0.0], weight[weight > 0.0]  # what is absent may be impossible
 
     def standard_errors(
         self,

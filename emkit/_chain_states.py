@@ -140,7 +140,8 @@ class ChainStates(EMMixin):
         array([0.07, 0.93])
         """
         check_is_fitted(self)
-        rows = self._check_rows(arrange(bring(x)[None], None, None), reset=False)
+        row = x if np.ma.isMaskedArray(x) else bring(x)
+        rows = self._check_rows(arrange(row[None], None, None), reset=False)
         params = self._recall()
         ahead = params.startprob
         if state is not None:

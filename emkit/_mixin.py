@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from copy import copy
 from functools import partial
 from typing import Any, ClassVar, Literal, Self
@@ -261,7 +261,7 @@ class EMMixin(Persistent, CallbackSupportMixin):  # type: ignore[misc]
             self._refuse_changes("warm_start=True", "set warm_start=False")
         X = self._read(X, reset=True)
         weight = check_weight(sample_weight, _num_samples(X))
-        with columns_named(getattr(self, "feature_names_in_", None)):
+        with self._columns_named():
             self._check_start(X, weight)
             model = self._model()
             data = model.prepare(X, weight)
@@ -296,7 +296,8 @@ class EMMixin(Persistent, CallbackSupportMixin):  # type: ignore[misc]
             if watcher.error is not None:
                 why = f"a callback raised {type(watcher.error).__name__}: {watcher.error}"
                 found = found._replace(best=found.best._replace(reason=why))
-        self._announce(found)
+        with self._columns_named():
+            self._announce(found)
         return X, data
 
     def _search(
@@ -347,6 +348,9 @@ class EMMixin(Persistent, CallbackSupportMixin):  # type: ignore[misc]
         self.rate_ = max(0.0, float(np.nan_to_num(best.rate, nan=0.0)))
         self.gap_ = float(best.gap)
         self.restarts_ = found.restarts
+
+    def _columns_named(self) -> AbstractContextManager[None]:
+        return columns_named(getattr(self, "feature_names_in_", None))
 
     def _announce(self, found: Search) -> None:
         if not self.converged_ and found.best.reason != ASKED:

@@ -87,7 +87,15 @@ class Sequences:
         """Weight of each row, where a list of sequences comes with one for each sequence; others are as they are."""
         if not self.is_list or weight is None or np.shape(weight) != self.lengths.shape:
             return weight
-        return np.repeat(bring(weight), self.lengths)
+        weight = bring(weight)
+        is_wrong = ~((weight >= 0.0) & (weight < np.inf)) if weight.dtype.kind in "fiu" else np.zeros(1, bool)
+        wrong = np.flatnonzero(is_wrong)
+        if len(wrong):
+            raise ValueError(
+                f"sample_weight[{wrong[0]}], that of a sequence, is {weight[wrong[0]]}; weights count how often a "
+                "sequence was seen and must be finite and not negative"
+            )
+        return np.repeat(weight, self.lengths)
 
     def weights(self, weight: Array | None) -> Array | None:
         """Weight of each sequence, from one for each row or for each sequence."""

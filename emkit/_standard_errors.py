@@ -185,7 +185,8 @@ def standard_errors(
             "fewer components, or a simpler model, first"
         )
     model: Model = estimator._used
-    data = model.prepare(X, weight)
+    with estimator._columns_named():
+        data = model.prepare(X, weight)
     model, outside = model.calibrate(data), estimator._recall()
 
     def attributes(inside: Params) -> Array:
@@ -339,7 +340,8 @@ def _resampled(
     for _ in range(n_resamples):
         for _ in range(_REDRAWS):
             drawn = rng.multinomial(round(weight.sum()), weight / weight.sum()).astype(np.float64)
-            resample = model.prepare(X, drawn)
+            with estimator._columns_named():
+                resample = model.prepare(X, drawn)
             start = model.standardize(model.restore(params, data), resample)
             found = _climbed(estimator, model, resample, start)
             if found is not None:

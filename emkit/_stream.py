@@ -128,7 +128,8 @@ class StreamMixin(EMMixin):
             model = self._used
             stream: Stream | None = self.__dict__.get("_stream")
             if stream is None:
-                data = model.prepare(X, weight)
+                with self._columns_named():
+                    data = model.prepare(X, weight)
                 coordinates = deepcopy(data.cut(slice(0, 0)))  # a view would keep the rows in memory
                 stream = Stream(coordinates, model.standardize(self._recall(), data))
             try:

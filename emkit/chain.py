@@ -258,10 +258,10 @@ class MarkovChain(Model):
     def prior(self, params: Chain) -> ChainTotals:
         """Imaginary starts and transitions, where they are possible, and the law's own prior."""
         starts, transitions = self.start_prior - 1.0, self.trans_prior - 1.0
-        log_prior = 0.0
+        startprob, log_prior = self._startprob(params), 0.0
         if np.ndim(starts) or starts:
-            starts = np.where(params.startprob > 0.0, starts, 0.0)
-            log_prior += _log_dirichlet(starts, params.startprob)
+            starts = np.where(startprob > 0.0, starts, 0.0)
+            log_prior += _log_dirichlet(starts, startprob)
         if np.ndim(transitions) or transitions:
             transitions = np.where(params.transmat > 0.0, transitions, 0.0)
             log_prior += _log_dirichlet(transitions, params.transmat)

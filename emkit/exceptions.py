@@ -42,25 +42,27 @@ def columns_named(names: Sequence[Any] | None) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        error.args = (_with_names(str(error), names),)
+        error.args = tuple(with_names(each, names) if isinstance(each, str) else each for each in error.args)
         raise
     finally:
         _NAMES.reset(before)
 
 
-def _with_names(message: str, names: Sequence[Any]) -> str:
+def with_names(message: str, names: Sequence[Any]) -> str:
+    """Give the names of columns instead of their numbers."""
+
     def named(found: re.Match[str]) -> str:
         numbers = map(int, found[2].split(", "))
         own = [names[j] if j < len(names) else j for j in numbers]
         return found[1] + ", ".join(repr(name) if isinstance(name, str) else str(name) for name in own)
 
-    return re.sub(r"(\bcolumns?:? )(\d+(?:, \d+)*)", named, message)
+    return re.sub(r"(\bcolumns?:? )(\d+(?:, \d+)*)\b(?!\.\d)", named, message)
 
 
 def warn(message: str, category: type[Warning]) -> None:
     """Warn of the line that led here from outside of the libraries."""
     for names in reversed(_NAMES.get()):
-        message = _with_names(message, names)
+        message = with_names(message, names)
     frame = inspect.currentframe()
     while frame and frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in _LIBRARIES:
         frame = frame.f_back

@@ -37,7 +37,6 @@ from ._validation import (
 from .chain import Chain, Given, MarkovChain
 from .emissions import LAWS, SHAPES, Categorical, Emission
 from .emissions.gaussian import Gaussian
-from .exceptions import columns_named
 
 Array = NDArray[Any]
 
@@ -302,8 +301,9 @@ class EMHiddenMarkov(
             return float(value)
         array = self._array(name, shape)
         assert array is not None
-        if not (array >= 1.0).all():
-            raise ValueError(f"{name} holds {array.min():g}; every entry is at least 1 (no imaginary transition)")
+        if not (array >= 1.0).all() or not np.isfinite(array).all():
+            wrong = array[~((array >= 1.0) & np.isfinite(array))][0]
+            raise ValueError(f"{name} holds {wrong:g}; every entry is finite and at least 1 (no imaginary transition)")
         return array
 
     def _check_rows(self, X: Sequences, *, reset: bool) -> Sequences:
@@ -332,7 +332,7 @@ class EMHiddenMarkov(
             rows = check_holes(self, X, np.nan, reset=reset)
         else:
             rows = check_symbols(self, X, reset=reset)
-        with columns_named(getattr(self, "feature_names_in_", None)):
+        with self._columns_named():
             if learns:
                 law = self.emission_ = law.learn(rows)
             return rows if is_elsewhere(rows) else np.ascontiguousarray(law.read(rows))
@@ -358,10 +358,13 @@ class EMHiddenMarkov(
             raise ValueError(
                 f"n_states={self.n_states}, but X has n_samples={len(X)}; set n_states to {len(X)} or fewer"
             )
-        n_observed = np.ones(1) if is_elsewhere(X.X) else fold(X.X, None, observed, join_sums)[0]
+        of_sequences = X.weights(weight)
+        of_rows = None if of_sequences is None else np.repeat(of_sequences, X.lengths)
+        n_observed = np.ones(1) if is_elsewhere(X.X) else fold(X.X, of_rows, observed, join_sums)[0]
         empty = np.flatnonzero(n_observed == 0)
         if len(empty):
-            raise ValueError(f"column {empty[0]} of X has no observed value; drop it")
+            where = "" if weight is None else " in a sequence whose sample_weight is positive"
+            raise ValueError(f"column {empty[0]} of X has no observed value{where}; drop it")
 
     def _publish(self, params: Chain) -> None:
         self._is_stationary = self._used.stationary

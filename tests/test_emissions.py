@@ -601,6 +601,16 @@ def test_a_gamma_that_collapses_onto_equal_numbers_says_so():
     assert "component 1 has collapsed onto 20 numbers of column 0" in reason
 
 
+def test_what_collapses_in_columns_is_a_column_of_the_data():
+    rng = np.random.default_rng(7)
+    state = np.repeat(rng.integers(0, 2, 40), 10)
+    third = np.where(state == 1, 2.0, rng.gamma(2.0, 1.0, 400))
+    X = np.column_stack([rng.normal(20.0 * state, 1.0), rng.gamma(2.0, 1.0, 400), third])
+    law = Columns([("gaussian", [0]), ("gamma", [2, 1])])
+    with pytest.warns(ConvergenceWarning, match=r"collapsed onto \d+ numbers of column 2 "):
+        EMHiddenMarkov(2, emission=law, random_state=0).fit(X)
+
+
 @pytest.mark.filterwarnings("ignore::emkit.exceptions.DataWarning")
 def test_a_state_of_parts_that_begins_empty():
     with pytest.warns(ConvergenceWarning, match="degenerate"):

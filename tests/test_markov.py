@@ -643,6 +643,42 @@ def test_one_weight_for_each_sequence_of_a_list():
     np.testing.assert_array_equal(one.transmat_, other.transmat_)
     with pytest.raises(ValueError, match="sample_weight has shape"):
         one.fit(X, sample_weight=weight[:2])
+    with pytest.raises(ValueError, match=r"sample_weight\[1\], that of a sequence, is -3"):
+        one.fit(X, sample_weight=[1.0, -3.0, 2.0])
+
+
+@pytest.mark.parametrize("acceleration", ["auto", "squarem", "anderson"])
+def test_the_prior_of_a_stationary_start_is_that_of_the_point(acceleration):
+    rng = np.random.default_rng(0)
+    X = [rng.normal(4 * (rng.random(30) < 0.5), 1)[:, None] for _ in range(10)]
+    how = {"start": "stationary", "startprob_prior": [30.0, 1.0], "random_state": 1, "tol": 1e-6}
+    model = EMHiddenMarkov(2, acceleration=acceleration, **how).fit(X)
+    assert model.status_ == "converged"
+    assert abs(model.objective_ - model.log_likelihood_ - 29.0 * np.log(model.startprob_[0])) < 1e-4
+    plain = EMHiddenMarkov(2, acceleration=None, **how).fit(X)
+    assert abs(model.objective_ - plain.objective_) < 1e-4
+
+
+def test_the_mask_of_a_row_hides_its_cells_from_filter():
+    X = np.repeat([[0.0, 0.0], [9.0, 9.0]], 100, axis=0) + np.random.default_rng(0).normal(size=(200, 2))
+    model = EMHiddenMarkov(2, random_state=0).fit(X)
+    row = np.ma.array([0.0, 9.0], mask=[True, False])
+    np.testing.assert_allclose(model.filter(row), model.filter_proba(row[None])[0], atol=1e-12)
+
+
+def test_a_sequence_of_weight_0_is_absent():
+    X = [np.full((3, 2), [1.0, 5.0]), np.array([[1.0, np.nan], [2.0, np.nan], [3.0, np.nan]])]
+    with pytest.raises(
+        ValueError, match="column 1 of X has no observed value in a sequence whose sample_weight is pos"
+    ):
+        EMHiddenMarkov(1, emission="exponential").fit(X, sample_weight=[0, 1])
+    symbols = [np.repeat([0, 1, 2], 5)[:, None]] * 5
+    forth = {"startprob_init": [1, 0, 0], "transmat_init": [[0.5, 0.5, 0], [0, 0.5, 0.5], [0, 0, 1]]}
+    model = EMHiddenMarkov(3, emission="categorical", random_state=0, **forth).fit(symbols)
+    model.emissionprob_ = np.eye(3)
+    impossible = [symbols[0], np.array([[0], [2], [2]])]
+    for ask in (model.score, model.aic, model.bic):
+        assert ask(impossible, sample_weight=[1, 0]) == ask(symbols[:1])
 
 
 def test_an_empty_state_is_seeded_anew_and_reported():

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .._blocks import Rows
 from .._model import Charts, Emission, Rounding
 from .._sources import Source
-from ..exceptions import columns_named
+from ..exceptions import columns_named, with_names
 
 Array = NDArray[Any]
 
@@ -201,8 +201,11 @@ class Columns(Emission):
 
     def degenerate(self, params: Parts, stats: Parts) -> str | None:
         """Name what collapsed under any law."""
-        each = zip(self.laws, params, stats[1:], strict=True)
-        return next((reason for (law, _), p, s in each if (reason := law.degenerate(p, s))), None)
+        for (law, columns), p, s in zip(self.laws, params, stats[1:], strict=True):
+            reason = law.degenerate(p, s)
+            if reason:
+                return with_names(reason, columns)
+        return None
 
     def n_parameters(self, params: Parts) -> int:
         """Sum over the laws."""
