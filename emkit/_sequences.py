@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._arrays import bring, is_elsewhere, namespace, pick
 from ._sources import Source, each, is_arrow, is_open, is_source, named, opened
+from ._validation import refuse_weights
 
 Array = NDArray[Any]
 
@@ -87,14 +88,8 @@ class Sequences:
         """Weight of each row, where a list of sequences comes with one for each sequence; others are as they are."""
         if not self.is_list or weight is None or np.shape(weight) != self.lengths.shape:
             return weight
-        weight = bring(weight)
-        is_wrong = ~((weight >= 0.0) & (weight < np.inf)) if weight.dtype.kind in "fiu" else np.zeros(1, bool)
-        wrong = np.flatnonzero(is_wrong)
-        if len(wrong):
-            raise ValueError(
-                f"sample_weight[{wrong[0]}], that of a sequence, is {weight[wrong[0]]}; weights count how often a "
-                "sequence was seen and must be finite and not negative"
-            )
+        weight = bring(weight).astype(np.float64)
+        refuse_weights(weight, "sequence")
         return np.repeat(weight, self.lengths)
 
     def weights(self, weight: Array | None) -> Array | None:

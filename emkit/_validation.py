@@ -511,12 +511,7 @@ def check_weight(sample_weight: Any, n_rows: int) -> Array | None:
         raise ValueError(
             f"sample_weight has shape {weight.shape}, but X has {n_rows} rows: give one weight for each row"
         )
-    wrong = np.flatnonzero(~(np.isfinite(weight) & (weight >= 0.0)))
-    if len(wrong):
-        raise ValueError(
-            f"sample_weight[{wrong[0]}] is {weight[wrong[0]]}; weights count how often a row was seen and must be "
-            "finite and not negative"
-        )
+    refuse_weights(weight, "row")
     if not weight.any():
         raise ValueError("every sample_weight is zero: nothing is left to fit; give at least one row a positive weight")
     total = float(np.sum(weight / weight.max())) * float(weight.max())
@@ -529,6 +524,16 @@ def check_weight(sample_weight: Any, n_rows: int) -> Array | None:
             DataWarning,
         )
     return None if (weight == 1.0).all() else _aligned(weight)
+
+
+def refuse_weights(weight: Array, unit: str) -> None:
+    """Refuse weights, each of a row or a sequence, that count nothing."""
+    wrong = np.flatnonzero(~(np.isfinite(weight) & (weight >= 0.0)))
+    if len(wrong):
+        raise ValueError(
+            f"sample_weight[{wrong[0]}] is {weight[wrong[0]]}; weights count how often a {unit} was seen and must be "
+            "finite and not negative"
+        )
 
 
 def spawn(random_state: Any) -> np.random.SeedSequence:

@@ -301,9 +301,11 @@ class EMHiddenMarkov(
             return float(value)
         array = self._array(name, shape)
         assert array is not None
-        if not (array >= 1.0).all() or not np.isfinite(array).all():
-            wrong = array[~((array >= 1.0) & np.isfinite(array))][0]
-            raise ValueError(f"{name} holds {wrong:g}; every entry is finite and at least 1 (no imaginary transition)")
+        wrong = array[~((array >= 1.0) & np.isfinite(array))]
+        if wrong.size:
+            raise ValueError(
+                f"{name} holds {wrong[0]:g}; every entry is finite and at least 1 (no imaginary transition)"
+            )
         return array
 
     def _check_rows(self, X: Sequences, *, reset: bool) -> Sequences:

@@ -643,8 +643,12 @@ def test_one_weight_for_each_sequence_of_a_list():
     np.testing.assert_array_equal(one.transmat_, other.transmat_)
     with pytest.raises(ValueError, match="sample_weight has shape"):
         one.fit(X, sample_weight=weight[:2])
-    with pytest.raises(ValueError, match=r"sample_weight\[1\], that of a sequence, is -3"):
+    with pytest.raises(ValueError, match=r"sample_weight\[1\] is -3.0; weights count how often a sequence"):
         one.fit(X, sample_weight=[1.0, -3.0, 2.0])
+    with pytest.raises(ValueError, match=r"sample_weight\[1\] is nan; weights count how often a sequence"):
+        one.fit(X, sample_weight=[1.0, None, 2.0])
+    with pytest.raises(ValueError, match="transmat_prior holds inf"):
+        EMHiddenMarkov(2, transmat_prior=[[1.0, np.inf], [1.0, 1.0]]).fit(X)
 
 
 @pytest.mark.parametrize("acceleration", ["auto", "squarem", "anderson"])
