@@ -30,11 +30,12 @@ template <class Index> class Advance {
     const Size K, stride;
 
   public:
+    static constexpr Size rows_at_once = packed ? 16 : 1;  // about as many of few states take the time of one of many
     const Size width;  // of the sources of a row
 
     // `first` are the probabilities before anything is seen: startprob from the left, ones from the right.
     Advance(const Transitions& A, const double* first, Law& law)
-        : M(A), K(A.K), stride(M.stride), width(packed ? 1 : stride), left(!A.transposed), law(law), log_first(stride), most(stride),
+        : M(A), K(A.K), stride(M.stride), width(packed ? 1 : stride), left(!A.transposed), step(left ? stride : -stride), onward(left ? width : -width), law(law), log_first(stride), most(stride),
           least(stride), states(stride * STRIDE), l(ROWS * stride), zeros(stride), entry(stride), memory(4 * stride), x(memory + stride) {
         std::fill(log_first + 0, log_first + stride, IMPOSSIBLE);
         for (Size k = 0; k < K; ++k) log_first[k] = std::log(first[k]);
@@ -50,35 +51,24 @@ template <class Index> class Advance {
         }
     }
 
-    // `sources` are those of the first row in the order of time.
-    void run(Size begin, Size T, Index* sources) {
-        const Size step = left ? stride : -stride, onward = left ? width : -width;
-        shift = 0.0;
-        for (Size seen = 0; seen < T; seen += ROWS) {
-            const int count = int(std::min<Size>(ROWS, T - seen));
-            const Size row = left ? seen : T - seen - count;
-            law.log_densities(begin + row, count, {0, K}, states);
-            transpose(states, STRIDE, stride, round_up(count, N), l, stride);
-            const Size starts = seen == 0, first = left ? 0 : count - 1;
-            const double* density = l + first * stride;
-            Index* source = sources + (row + first) * width;
-            if (starts) std::copy(log_first + 0, log_first + stride, x);
-            std::copy(x, x + stride, entry + 0);
-            if (starts)
-                for (Size k = 0; k < K; ++k) x[k] += density[k];
-            density += starts * step, source += starts * onward;
-            if constexpr (packed)
-                advance_few(density, source, step, count - int(starts));
-            else
-                for (Size r = starts; r < count; ++r, density += step, source += onward) advance(density, source);
-            const double best = highest();
-            if (best > IMPOSSIBLE && best < -FAR) {
-                std::copy(entry + 0, entry + stride, x);
-                advance_far(l + first * stride, sources + (row + first) * width, step, onward, count, starts);
-            } else {
-                recentre();
+    // Stand before rows of a sequence, whose sources begin with those of the first in the order of time.
+    void start(Size first_row, Size n_rows, Index* first_sources) {
+        begin = first_row, T = n_rows, sources = first_sources, seen = 0, shift = 0.0;
+    }
+
+    // In one thread, ways through few states take turns: a row waits for the one before it, but not for the other way.
+    static void run_both(bool at_once, Advance& left, Advance& right) {
+        if constexpr (packed)
+            while (!at_once && (int(left.fetch()) | int(right.fetch()))) {
+                with_size(int(left.K), [&](auto size) EMKIT_INLINE {
+                    Few<decltype(size)::value> one(left), two(right);
+                    const int common = std::min(left.todo, right.todo);
+                    for (int r = 0; r < common; ++r) one.advance(), two.advance();
+                    one.advance(left.todo - common), two.advance(right.todo - common);
+                });
+                left.settle(), right.settle();
             }
-        }
+        both(at_once, [&] { left.run(); }, [&] { right.run(); });
     }
 
     double score(Size k) const { return x[k]; }
@@ -86,48 +76,101 @@ template <class Index> class Advance {
     double shift;  // what the scores lack
 
   private:
-    // The rows after x, all states in one vector.
-    void advance_few(const double* l, Packed* source, Size step, int count) {
-        with_size(int(K), [&](auto size) EMKIT_INLINE { advance_few<decltype(size)::value>(l, source, step, count); });
-    }
-    template <int COUNT> void advance_few(const double* l, Packed* source, Size step, int count) {
-        Vec<double> now = load(x), row[COUNT];
-        for (int i = 0; i < COUNT; ++i) row[i] = load(M.row(i));
-        const Size onward = left ? 1 : -1;
-        for (int r = 0; r < count; ++r, l += step, source += onward) {
-            const Vec<double> density = load(l);
-            Vec<double> best = spread<0>(now) + (row[0] + density);  // the sum in brackets waits for no other row
-            unsigned low = 0, high = 0;
-            choose<1, COUNT>(now, row, density, best, low, high);
-            now = best;
-            *source = pack(low, high);
-        }
-        store<double>(x, now);
-    }
-    template <int I, int COUNT>
-    EMKIT_INLINE void choose(Vec<double> now, const Vec<double> (&row)[COUNT], Vec<double> density, Vec<double>& best, unsigned& low,
-                             unsigned& high) const {
-        if constexpr (I < COUNT) {
-            const Vec<double> candidate = spread<I>(now) + (row[I] + density);
-            const unsigned better = below(best, candidate);
-            low = I & 1 ? low | better : low & ~better;
-            high |= I & 2 ? better : 0;
-            best = larger<double>(candidate, best);
-            choose<I + 1, COUNT>(now, row, density, best, low, high);
+    void run() {
+        while (fetch()) {
+            advance_all();
+            settle();
         }
     }
 
-    // The same for all rows of a block, the first of them the first of all if it `starts`; slower.
-    void advance_far(const double* l, Index* source, Size step, Size onward, int count, bool starts) {
-        for (int r = 0; r < count; ++r, l += step, source += onward) {
+    void advance_all() {
+        if constexpr (packed) with_size(int(K), [&](auto size) EMKIT_INLINE { Few<decltype(size)::value>(*this).advance(todo); });
+        else
+            for (Size r = 0; r < todo; ++r) advance(density + r * step, source + r * onward);
+    }
+
+    // The rows after x, all states in one vector.
+    template <int COUNT> class Few {
+        Vec<double> now, row[COUNT];
+        const double* density;
+        Packed* source;
+        const Size step, onward;
+        double* const x;
+
+      public:
+        explicit Few(const Advance& a) : now(load(a.x)), density(a.density), source(a.source), step(a.step), onward(a.onward), x(a.x) {
+            for (int i = 0; i < COUNT; ++i) row[i] = load(a.M.row(i));
+        }
+        ~Few() { store<double>(x, now); }
+
+        EMKIT_INLINE void advance() {
+            const Vec<double> l = load(density);
+            Vec<double> best = spread<0>(now) + (row[0] + l);  // the sum in brackets waits for no other row
+            unsigned low = 0, high = 0;
+            choose<1>(l, best, low, high);
+            now = best;
+            *source = pack(low, high);
+            density += step, source += onward;
+        }
+        EMKIT_INLINE void advance(int count) {
+            for (int r = 0; r < count; ++r) advance();
+        }
+
+      private:
+        template <int I> EMKIT_INLINE void choose(Vec<double> l, Vec<double>& best, unsigned& low, unsigned& high) const {
+            if constexpr (I < COUNT) {
+                const Vec<double> candidate = spread<I>(now) + (row[I] + l);
+                const unsigned better = below(best, candidate);
+                low = I & 1 ? low | better : low & ~better;
+                high |= I & 2 ? better : 0;
+                best = larger<double>(candidate, best);
+                choose<I + 1>(l, best, low, high);
+            }
+        }
+    };
+
+    // The next block of rows, of which some are still to do: the very first has no row before it.
+    bool fetch() {
+        count = todo = int(std::min<Size>(ROWS, T - seen));
+        if (count == 0) return false;
+        const Size row = left ? seen : T - seen - count, first = left ? 0 : count - 1;
+        law.log_densities(begin + row, count, {0, K}, states);
+        transpose(states, STRIDE, stride, round_up(count, N), l, stride);
+        density = l + first * stride;
+        source = sources + (row + first) * width;
+        if (seen == 0) std::copy(log_first + 0, log_first + stride, x);
+        std::copy(x, x + stride, entry + 0);
+        if (seen == 0) {
+            for (Size k = 0; k < K; ++k) x[k] += density[k];
+            density += step, source += onward, --todo;
+        }
+        seen += count;
+        return true;
+    }
+
+    // The best score becomes 0, unless it fell far.
+    void settle() {
+        const double best = highest();
+        if (best > IMPOSSIBLE && best < -FAR) advance_far();
+        else recentre();
+    }
+
+    // The block once more, slower.
+    void advance_far() {
+        const bool starts = seen == count;
+        const Size row = left ? seen - count : T - seen, first = left ? 0 : count - 1;
+        std::copy(entry + 0, entry + stride, x);
+        source = sources + (row + first) * width;
+        const double* l_row = l + first * stride;
+        for (int r = 0; r < count; ++r, l_row += step, source += onward) {
             if (r > 0 || !starts) {
-                if constexpr (packed) advance_few(zeros, source, 0, 1);
-                else advance(zeros, source);
+                density = zeros + 0, todo = 1;
+                advance_all();
             }
             double within_reach = LOWEST;
             for (Size k = 0; k < K; ++k)
-                if (x[k] > IMPOSSIBLE) within_reach = std::max(within_reach, l[k]);
-            for (Size k = 0; k < K; ++k) x[k] += l[k] - within_reach;
+                if (x[k] > IMPOSSIBLE) within_reach = std::max(within_reach, l_row[k]);
+            for (Size k = 0; k < K; ++k) x[k] += l_row[k] - within_reach;
             shift += within_reach;
             recentre();
         }
@@ -206,10 +249,40 @@ template <class Index> class Advance {
 
     static constexpr int LIMIT = 4;
     const bool left;
+    const Size step, onward;  // from a row to the next: densities, sources
     Law& law;
     Buffer<double> log_first, most, least, states, l, zeros, entry, memory;  // the last: two rows, with margins for the diagonals
     double* x;
+    Size begin = 0, T = 0, seen = 0;  // the rows, and how many blocks have come to
+    Index* sources = nullptr;
+    int count = 0, todo = 0;  // rows of the block, and those of them to advance to
+    const double* density = nullptr;
+    Index* source = nullptr;
 };
+
+// The best path from one of its states on, away from the middle.
+template <class Index> struct Trace {
+    Size* path;
+    const Index* sources;
+    Size state, rows;
+    const Size step, width;
+
+    EMKIT_INLINE void advance() {
+        *path = state;
+        state = source(sources, state);
+        path += step, sources += step * width, --rows;
+    }
+    void run() {
+        while (rows > 1) advance();
+        if (rows == 1) *path = state;
+    }
+};
+
+template <class Index> void trace_both(bool at_once, Trace<Index> left, Trace<Index> right) {
+    if (!at_once)
+        while (left.rows > 1 && right.rows > 1) left.advance(), right.advance();
+    both(at_once, [&] { left.run(); }, [&] { right.run(); });
+}
 
 template <class Index> void decode(const Chain& chain, Law& one, Law& two, Size* path, double* scores, int n_threads) {
     const Size K = chain.K;
@@ -221,11 +294,12 @@ template <class Index> void decode(const Chain& chain, Law& one, Law& two, Size*
         Size middle = T, last = 0, next = 0;
         double best = IMPOSSIBLE;
         bool at_once = false;
-        const auto advance_to = [&](Size row) {
+        const auto meet_at = [&](Size row) {
             middle = row;
-            at_once = n_threads > 1 && middle < T && worth_a_thread(T, K);
-            Index* const after = sources.get() + middle * width;
-            both(at_once, [&] { left.run(begin, middle, sources.get()); }, [&] { right.run(begin + middle, T - middle, after); });
+            at_once = n_threads > 1 && middle < T && worth_a_thread(T / Advance<Index>::rows_at_once, K);
+            left.start(begin, middle, sources.get());
+            right.start(begin + middle, T - middle, sources.get() + middle * width);
+            Advance<Index>::run_both(at_once, left, right);
             best = IMPOSSIBLE;
             for (Size i = 0; i < K; ++i) {
                 if (middle == T) {
@@ -238,24 +312,12 @@ template <class Index> void decode(const Chain& chain, Law& one, Law& two, Size*
                 }
             }
         };
-        advance_to(T > LONG ? T / 2 : T);
+        meet_at(T > LONG ? T / 2 : T);
         // From the right, an outlier favoured states that cannot be reached from the left.
-        if (middle < T && best < -FAR) advance_to(T);
+        if (middle < T && best < -FAR) meet_at(T);
         scores[s] = best + left.shift + (middle < T ? right.shift : 0.0);
-        both(at_once,
-             [&, state = last]() mutable {
-                 for (Size t = middle - 1; t > 0; --t) {
-                     path[begin + t] = state;
-                     state = source(sources.get() + t * width, state);
-                 }
-                 path[begin] = state;
-             },
-             [&, state = next]() mutable {
-                 for (Size t = middle; t < T; ++t) {
-                     path[begin + t] = state;
-                     if (t < T - 1) state = source(sources.get() + t * width, state);
-                 }
-             });
+        trace_both<Index>(at_once, {path + begin + middle - 1, sources.get() + (middle - 1) * width, last, middle, -1, width},
+                          {path + begin + middle, sources.get() + middle * width, next, T - middle, 1, width});
     });
 }
 
