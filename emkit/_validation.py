@@ -235,12 +235,20 @@ def check_rows(estimator: Any, X: Any, *, reset: bool, remedy: str = _DROP) -> A
     xp, is_standard = get_namespace(X)
     if is_standard and xp.isdtype(X.dtype, "complex floating"):
         raise ValueError(f"Complex data not supported: X holds {X.dtype}; give real and imaginary parts as columns")
-    X = validate_data(estimator, X, reset=reset, dtype=[xp.float64, xp.float32], ensure_all_finite=False)
+    X = _table(estimator, X, reset=reset, dtype=[xp.float64, xp.float32])
     if is_standard and is_elsewhere(X):
         return _check_elsewhere(X, remedy)
     names = getattr(estimator, "feature_names_in_", None)
     check_finite(X, names, remedy)
     return _aligned(X)
+
+
+def _table(estimator: Any, X: Any, *, reset: bool, dtype: list[Any]) -> Any:
+    """Two-dimensional array of one of these types, as many columns as the fit had, under the same names."""
+    is_one = not reset and type(X) is np.ndarray and X.ndim == 2 and len(X) > 0 and X.dtype in (np.float64, np.float32)
+    if is_one and X.shape[1] == estimator.n_features_in_ and not hasattr(estimator, "feature_names_in_"):
+        return X  # which scikit-learn would find out too, but not within the time that a few rows take
+    return validate_data(estimator, X, reset=reset, dtype=dtype, ensure_all_finite=False)
 
 
 def _check_elsewhere(X: Any, remedy: str) -> Any:
@@ -265,8 +273,7 @@ def check_holes(estimator: Any, X: Any, missing_values: Any, *, reset: bool) -> 
     _refuse_kinds(X)
     if is_elsewhere(X) and get_namespace(X)[1]:
         X = bring(X)
-    X = validate_data(estimator, _numbers(X), reset=reset, dtype=[np.float64, np.float32], ensure_all_finite=False)
-    X = _aligned(X)
+    X = _aligned(_table(estimator, _numbers(X), reset=reset, dtype=[np.float64, np.float32]))
     if not _is_finite(X) and np.isinf(kernels.range_missing(X)).any() and np.isinf(X).any():
         row, column = (int(i) for i in np.argwhere(np.isinf(X))[0])
         names = getattr(estimator, "feature_names_in_", None)

@@ -26,7 +26,7 @@ from scipy.special import xlogy
 
 from . import kernels
 from ._arrays import blank, bring, is_elsewhere, pick
-from ._blocks import _hash, held, take
+from ._blocks import _hash, by_values, held, take
 from ._charts import Implied, Simplex
 from ._model import Charts, Degenerate, Emission, Model, Rounding, Succession, match
 from ._moves import swaps
@@ -200,7 +200,10 @@ class MarkovChain(Model):
         return part._replace(rows=self.law.block(part.rows, slice(None)))
 
     def _cut(self, data: Runs) -> list[Runs]:
-        return [self.block(data, slice(a, b)) for a, b in pairwise(self._edges(data))]
+        edges = self._edges(data)
+        if len(edges) == 2:
+            return [data._replace(rows=self.law.block(data.rows, slice(None)))]
+        return [self.block(data, slice(a, b)) for a, b in pairwise(edges)]
 
     def _edges(self, data: Runs) -> Array:
         """First sequences of blocks with about equally many rows, and the number of all."""
@@ -356,7 +359,7 @@ class MarkovChain(Model):
         if recipe == 0:
             points = whiten(points, weight)
         # In an order given by their values, rows are drawn alike whether a sequence is repeated or weighted.
-        order = np.lexsort(points.T[::-1])
+        order = by_values(points)
         draw = random_seeds if recipe == 2 or self.init == "random_from_data" else greedy_seeds
         centres = points[order][draw(points[order], weight[order], self.k, rng)]
         return partition(points, centres), len(centres)
@@ -433,8 +436,11 @@ class MarkovChain(Model):
                 "of a source, fit, predict, predict_proba, score_samples, score, aic and bic can be asked; hand its "
                 "sequences to other methods one by one"
             )
+        blocks = self._cut(data)
+        if len(blocks) == 1:
+            return [(blocks[0], out)]
         portions, row, number = [], 0, 0
-        for block in self._cut(data):
+        for block in blocks:
             rows, sequences = slice(row, row + block.n_rows), slice(number, number + len(block.lengths))
             row, number = rows.stop, sequences.stop
             parts = (

@@ -224,11 +224,10 @@ class EMHiddenMarkov(
 
     def __sklearn_tags__(self) -> Any:
         """Missing cells are welcome; rows of normal laws may be on another device."""
-        tags = super().__sklearn_tags__()
-        tags.array_api_support = isinstance(self._law(), Gaussian)
+        tags, law = super().__sklearn_tags__(), self._law()
+        tags.array_api_support = isinstance(law, Gaussian)
         tags.input_tags.allow_nan = True
-        tags.input_tags.string = not self._law().numeric
-        tags.input_tags.categorical = not self._law().numeric
+        tags.input_tags.string = tags.input_tags.categorical = not law.numeric
         return tags
 
     # Hooks of EMMixin -------------------------------------------------------------------------------------------------

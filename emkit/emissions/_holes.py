@@ -103,7 +103,7 @@ def find_holes(rows: Rows) -> Holes:
     if rows.patterns is not None:
         found: Holes = rows.patterns
         return found
-    if is_elsewhere(rows.X) or not rows.X.size or not np.isnan(np.min(rows.X)):
+    if is_elsewhere(rows.X) or not rows.X.size or not np.isnan(rows.X.min()):
         release(rows.X)
         return _NO_HOLES
     order, starts, missing = group(rows.X)
