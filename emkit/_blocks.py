@@ -124,21 +124,23 @@ class Moments(NamedTuple):
 
     mean: Array
     spread: Array  # half the range of each column; 0 for a column that does not vary beyond rounding
-    covariance: Array
+    covariance: Array  # (d, d), or only the variances (d,)
 
 
-def moments(X: Any, weight: Array | None) -> Moments:
+def moments(X: Any, weight: Array | None, *, with_correlations: bool) -> Moments:
     """Two passes, the second about the middle of the range and in units of it, so that nothing overflows or cancels."""
     if is_elsewhere(X):
-        return Moments(*kernels.devices.moments(X, weight))
+        return Moments(*kernels.devices.moments(X, weight, with_correlations))
     known = isinstance(X, Source) and weight is None  # from when it was first read
     low, high = (X.low, X.high) if known else fold(X, weight, _range, join_ranges)
     middle = 0.5 * low + 0.5 * high
     spread = 0.5 * high - 0.5 * low
     spread[spread <= 4.0 * np.finfo(np.float64).eps * np.abs(middle)] = 0.0
     unit = np.where(spread > 0.0, spread, 1.0)
-    count, first, second = fold(X, weight, partial(_sums, middle, unit, spread), join_sums)
+    count, first, second = fold(X, weight, partial(_sums, middle, unit, spread, with_correlations), join_sums)
     first = first / count
+    if not with_correlations:
+        return Moments(middle + unit * first, spread, np.maximum(second / count - first**2, 0.0))
     covariance = second / count - np.outer(first, first)
     return Moments(middle + unit * first, spread, 0.5 * (covariance + covariance.T))
 
@@ -156,16 +158,19 @@ def join_ranges(one: tuple[Array, Array], other: tuple[Array, Array]) -> tuple[A
     return np.minimum(one[0], other[0]), np.maximum(one[1], other[1])
 
 
-def _sums(middle: Array, unit: Array, spread: Array, X: Array, weight: Array | None) -> tuple[float, Array, Array]:
-    """Sum of the weights, of ``z = (x - middle) / unit`` and of ``z z'``."""
-    count, first, second = 0.0, np.zeros(len(unit)), np.zeros((len(unit), len(unit)))
+def _sums(
+    middle: Array, unit: Array, spread: Array, with_correlations: bool, X: Array, weight: Array | None
+) -> tuple[float, Array, Array]:
+    """Sum of the weights, of ``z = (x - middle) / unit`` and of ``z z'``, or only of the squares."""
+    d = len(unit)
+    count, first, second = 0.0, np.zeros(d), np.zeros((d, d) if with_correlations else d)
     for x, w in pieces(X, weight):
         z = (x - middle) / unit
         z[:, spread == 0.0] = 0.0
         weighted = z if w is None else z * w[:, None]
         count += len(z) if w is None else float(w.sum())
         first += weighted.sum(axis=0)
-        second += weighted.T @ z
+        second += weighted.T @ z if with_correlations else np.einsum("ij,ij->j", weighted, z)
     return count, first, second
 
 
@@ -185,6 +190,18 @@ def scatter(rows: Rows) -> Array:
     return total
 
 
+def by_values(X: Array) -> Array:
+    """Order of rows by their values, the first column first; equal rows stay in theirs."""
+    order = np.argsort(X[:, 0], kind="stable")
+    first = X[order, 0]
+    equal = (first[1:] == first[:-1]) | np.isnan(first[:-1])  # missing cells come last
+    same = np.concatenate([[False], equal, [False]])
+    tied = same[1:] | same[:-1]
+    rows = order[tied]  # few, where columns are measured: the others are ordered by one column alone
+    order[tied] = rows[np.lexsort(X[rows].T[::-1])]
+    return order
+
+
 def sample(rows: Rows, size: int) -> Rows:
     """At most ``size`` distinct rows with the weight of all, in an order given by their values.
 
@@ -196,7 +213,7 @@ def sample(rows: Rows, size: int) -> Rows:
     if is_elsewhere(rows.X):
         rows = _brought(rows, size)
     x, weight = _all(rows) if len(rows.X) <= size else _smallest_hashes(rows, size)
-    order = np.lexsort(x.T[::-1])
+    order = by_values(x)
     return rows._replace(X=x[order], weight=weight[order] * (total / weight.sum()), scatter=None, patterns=None)
 
 

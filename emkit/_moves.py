@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import eigh
 
 from ._model import Degenerate, Params
 
@@ -72,10 +73,11 @@ def _swap(resp: Array, gone: int, split: int, second: Array) -> Array:
 
 
 def _axes(features: Array, weight: Array) -> tuple[Array, Array]:
-    """Centre (m,) of a part, and its principal axes (m, m), the longest first."""
+    """Centre (m,) of a part, and its longest principal axes (m, up to ``_AXES``), the longest first."""
     centre = weight @ features / max(float(weight.sum()), 1e-300)
     centred = features - centre
-    _, vectors = np.linalg.eigh((centred * weight[:, None]).T @ centred)
+    m = len(centre)
+    _, vectors = eigh((centred * weight[:, None]).T @ centred, subset_by_index=(max(0, m - _AXES), m - 1))
     return centre, vectors[:, ::-1]
 
 

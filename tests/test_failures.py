@@ -763,6 +763,17 @@ def test_memory_peak():  # I1: sk#7827, I3: sk#30614
     assert peak(lambda: mixture.predict_proba(data)) < 1.5 * responsibilities  # the result itself, and little more
 
 
+@pytest.mark.parametrize("covariance_type", ["diag", "spherical"])
+@pytest.mark.parametrize("family", [EMGaussianMixture, EMHiddenMarkov])
+def test_wide_components_without_correlations_have_no_matrices(family, covariance_type):
+    k, d = 4, 1500
+    rows = np.random.default_rng(0).normal(size=(200, d)) + 5.0 * (np.arange(200) // 50)[:, None]
+    model = family(k, covariance_type=covariance_type, n_init=1, max_iter=5, random_state=0, n_jobs=1)
+    with warnings_allowed():
+        assert peak(lambda: model.fit(rows)) < 8 * k * d * d  # bytes of a matrix for each
+    assert peak(lambda: model.predict(rows[:3])) < 8 * d * d / 10
+
+
 def test_memory_peak_of_a_file(tmp_path):  # I2: sk#5256
     np.save(tmp_path / "X.npy", np.random.default_rng(0).normal(size=(400_000, 8)).astype(np.float32))
     data = np.load(tmp_path / "X.npy", mmap_mode="r")

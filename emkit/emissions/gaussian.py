@@ -87,6 +87,7 @@ class Gaussian(Emission):
     # ----------------------------------------------------------------------------------------------------------
 
     kernel: ClassVar[str]  # the end of the name of its kernels
+    has_correlations: ClassVar[bool]
 
     @abstractmethod
     def prior(self, params: Gaussians) -> Sums:
@@ -103,6 +104,14 @@ class Gaussian(Emission):
     @abstractmethod
     def full(self, params: Gaussians) -> Array:
         """Covariances as (k, d, d) matrices."""
+
+    @abstractmethod
+    def variances(self, params: Gaussians) -> Array:
+        """Variance (k, d) of each column."""
+
+    @abstractmethod
+    def log_determinants(self, params: Gaussians) -> Array:
+        """Logarithms (k,) of the determinants of the covariances."""
 
     @abstractmethod
     def rescale(self, params: Gaussians, center: Array, scale: Array) -> Gaussians:
@@ -156,9 +165,10 @@ class Gaussian(Emission):
             mean, deviations = units(X, weight)
             varies, covariance = deviations > 0.0, None
         else:
-            mean, spread, covariance = moments(X, weight)
+            mean, spread, covariance = moments(X, weight, with_correlations=self.has_correlations)
             varies = spread > 0.0
-            deviations = np.where(varies, spread * np.sqrt(np.diagonal(covariance)), 0.0)
+            variances = np.diagonal(covariance) if self.has_correlations else covariance
+            deviations = np.where(varies, spread * np.sqrt(variances), 0.0)
         extreme = np.flatnonzero(varies & ~((deviations > 1e-152) & (deviations < 1e152)))
         if len(extreme):
             raise ValueError(
@@ -179,12 +189,9 @@ class Gaussian(Emission):
                 "parameters count in bic and aic; drop them",
                 DataWarning,
             )
-        if covariance is not None:
-            self._warn_of_collinear(covariance, varies)
+        if covariance is not None and self.has_correlations:
+            _warn_of_collinear(covariance, varies)
         return Rows(X, weight, mean, self.units(deviations))
-
-    def _warn_of_collinear(self, covariance: Array, varies: Array) -> None:
-        """Shapes without correlations do not mind."""
 
     def block(self, rows: Rows, cut: slice | Array) -> Rows:
         """Part of the rows, those with holes sorted by which cells are missing."""
@@ -200,7 +207,7 @@ class Gaussian(Emission):
         """Mean and standard deviations (d,) of components of equal weight."""
         center = (params.means / len(params.means)).sum(axis=0)
         away = params.means - center
-        variances = np.diagonal(self.full(params), axis1=1, axis2=2)
+        variances = self.variances(params)
         # The largest term is taken out, so that squares of large and small units neither overflow nor vanish.
         unit = np.maximum(np.abs(away).max(axis=0), np.sqrt(variances.max(axis=0)))
         return center, unit * np.sqrt(((away / unit) ** 2 + variances / unit / unit).mean(axis=0))
@@ -289,7 +296,7 @@ class Gaussian(Emission):
         """
         n, d = rows.X.shape
         holes = find_holes(rows)
-        half = 0.5 * np.linalg.slogdet(self.full(params))[1] + rows.log_unit
+        half = 0.5 * self.log_determinants(params) + rows.log_unit
         log_prob = self._log_prob(params, rows, rows.X[holes.complete] if holes else rows.X)
         distance = np.maximum(-2.0 * (log_prob + half) - d * np.log(2.0 * np.pi), 0.0)
         if not holes:
@@ -366,8 +373,8 @@ class Gaussian(Emission):
     def explained(self, counts: Array, candidate: Gaussians, stats: Sums, params: Gaussians) -> float:
         """Normal log-density of sums about the means of ``params``, in which ``counts`` rows pulled otherwise."""
         away = candidate.means - params.means
-        half_log_determinants = 0.5 * np.linalg.slogdet(self.full(candidate))[1]
-        return -float(counts @ half_log_determinants) - 0.5 * self._squares(candidate, stats, params, away)
+        volume = float(counts @ self.log_determinants(candidate))
+        return -0.5 * (volume + self._squares(candidate, stats, params, away))
 
     def recentre(self, stats: Sums, params: Gaussians, new: Gaussians) -> Sums:
         """The same sums about other means than those they were taken about."""
@@ -405,9 +412,14 @@ class Gaussian(Emission):
 
     def profile(self, params: Gaussians) -> Array:
         """Means and covariances in units of all components together."""
-        center, unit = self._overall(params)
-        covariances = self.full(params) / unit[:, None] / unit
-        return np.hstack([(params.means - center) / unit, covariances.reshape(len(covariances), -1)])
+        center, deviations = self._overall(params)
+        unit = self.units(deviations)
+        inside = self.rescale(params, -center / unit, 1.0 / unit)
+        return np.hstack([inside.means, self._own(inside)])
+
+    def _own(self, params: Gaussians) -> Array:
+        """Covariances (k, m) in which components may differ."""
+        return self.covariances(params).reshape(len(params.means), -1)
 
     def order(self, params: Gaussians) -> Array:
         """By their means, the first column first."""
@@ -417,13 +429,16 @@ class Gaussian(Emission):
         """Name a collapsed component."""
         shares = stats.counts / stats.counts.sum()
         centred = params.means - shares @ params.means
-        total = np.einsum("k,kij->ij", shares, self.full(params)) + (shares * centred.T) @ centred
-        return self.collapsed(params, stats, total)
+        return self.collapsed(params, stats, self._total(params, shares, centred))
+
+    @abstractmethod
+    def _total(self, params: Gaussians, shares: Array, centred: Array) -> Array:
+        """Covariance (d, d) of all the data, or where there are no correlations their variances (d,)."""
 
     def collapsed(self, params: Gaussians, stats: Sums, total: Array) -> str | None:
         """Name the first component that has shrunk onto too few rows or onto ties.
 
-        ``total`` is the covariance (d, d) of all the data. A component is suspect when, in some direction, its variance
+        ``total`` is that of all the data, see ``_total``. A component is suspect when, in some direction, its variance
         is below a thousandth of the data's; it is condemned if it also holds less than half of an equal share of the
         rows, or no more scatter than the prior put there.
         """
@@ -458,7 +473,7 @@ class Gaussian(Emission):
 
     def cdf(self, params: Gaussians, column: int, x: Array) -> Array:
         """Distribution function (len(x), k) of one column."""
-        deviations = np.sqrt(self.full(params)[:, column, column])
+        deviations = np.sqrt(self.variances(params)[:, column])
         return np.asarray(ndtr((x[:, None] - params.means[:, column]) / deviations))
 
     def fill(self, params: Gaussians, rows: Rows, resp: Array) -> Array:
@@ -481,6 +496,23 @@ class Gaussian(Emission):
     @abstractmethod
     def _thinness(self, params: Gaussians, total: Array) -> tuple[Array, Array]:
         """Per component the smallest variance relative to the data's, and the smallest variance itself."""
+
+
+def _warn_of_collinear(covariance: Array, varies: Array) -> None:
+    deviations = np.sqrt(np.diagonal(covariance)[varies])
+    if len(deviations) < 2:
+        return
+    correlation = covariance[np.ix_(varies, varies)] / np.outer(deviations, deviations)
+    values, vectors = np.linalg.eigh(correlation)
+    null = vectors[:, values < 1e-12 * len(deviations)]
+    if null.shape[1]:
+        involved = np.flatnonzero(varies)[np.abs(null).max(axis=1) > 1e-3]
+        warn(
+            f"columns {listed(involved)} are collinear (rank {len(deviations) - null.shape[1]} of "
+            f"{len(deviations)}): covariances are singular but for reg_covar; drop columns, or use "
+            "covariance_type='diag'",
+            DataWarning,
+        )
 
 
 def listed(indices: Array) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import xlogy
 
-from .._blocks import Rows
+from .._blocks import Rows, by_values
 from .._charts import Simplex
 from .._model import Charts, Emission, Rounding, add
 from .._starts import greedy_seeds, partition, soften
@@ -123,7 +123,7 @@ class MixedGaussian(Emission):
     def _cut(self, rows: Rows, resp: Array) -> Array:
         """Responsibilities (n, k m) of parts around seeds within every state."""
         points = self.features(rows)
-        order = np.lexsort(points.T[::-1])  # by their values, whatever the order of the rows
+        order = by_values(points)  # by their values, whatever the order of the rows
         inside = []
         for weight in resp.T:
             of_state = weight[order] if weight.any() else np.ones(len(order))  # a state that begins empty

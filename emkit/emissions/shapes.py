@@ -11,8 +11,8 @@ from scipy.linalg import lapack
 from .._blocks import Rows, scatter
 from .._charts import Cholesky, Positive, Real
 from .._model import Charts, Degenerate
-from ..exceptions import DataWarning, InvalidParameterError, warn
-from .gaussian import Gaussian, Gaussians, Sums, listed
+from ..exceptions import InvalidParameterError
+from .gaussian import Gaussian, Gaussians, Sums
 
 Array = NDArray[Any]
 
@@ -51,30 +51,30 @@ def _upper_inverse(factors: Array) -> Array:
 class _Correlated(Gaussian):
     """Full and tied: covariances with correlations, kept as Cholesky factors."""
 
+    has_correlations = True
+
     @property
     def charts(self) -> Charts:
         """Means as they are, covariances through their factors."""
         return {"means": Real(), "spread": Cholesky()}
 
-    def _warn_of_collinear(self, covariance: Array, varies: Array) -> None:
-        deviations = np.sqrt(np.diagonal(covariance)[varies])
-        if len(deviations) < 2:
-            return
-        correlation = covariance[np.ix_(varies, varies)] / np.outer(deviations, deviations)
-        values, vectors = np.linalg.eigh(correlation)
-        null = vectors[:, values < 1e-12 * len(deviations)]
-        if null.shape[1]:
-            involved = np.flatnonzero(varies)[np.abs(null).max(axis=1) > 1e-3]
-            warn(
-                f"columns {listed(involved)} are collinear (rank {len(deviations) - null.shape[1]} of "
-                f"{len(deviations)}): covariances are singular but for reg_covar; drop columns, or use "
-                "covariance_type='diag'",
-                DataWarning,
-            )
-
     def covariances(self, params: Gaussians) -> Array:
         """``C C'``."""
         return params.spread @ np.swapaxes(params.spread, -1, -2)
+
+    def variances(self, params: Gaussians) -> Array:
+        """Squares of the rows of the factors."""
+        return np.broadcast_to(np.square(params.spread).sum(axis=-1), params.means.shape)
+
+    def log_determinants(self, params: Gaussians) -> Array:
+        """Through the diagonals of the factors."""
+        diagonals = np.diagonal(params.spread, axis1=-2, axis2=-1)
+        return np.broadcast_to(2.0 * np.log(np.abs(diagonals)).sum(axis=-1), len(params.means))
+
+    def _total(self, params: Gaussians, shares: Array, centred: Array) -> Array:
+        covariances = self.covariances(params)
+        within = np.tensordot(shares, covariances, 1) if covariances.ndim == 3 else covariances
+        return np.asarray(within + (shares * centred.T) @ centred)
 
     def from_covariances(self, means: Array, covariances: Array) -> Gaussians:
         """Factor."""
@@ -201,6 +201,9 @@ class Tied(_Correlated):
     def _one(self, spread: Array, index: Any) -> Array:
         return spread
 
+    def _own(self, params: Gaussians) -> Array:
+        return np.empty((len(params.means), 0))
+
     def full(self, params: Gaussians) -> Array:
         """The same matrix for every component."""
         return np.repeat(self.covariances(params)[None], len(params.means), axis=0)
@@ -250,6 +253,8 @@ class Tied(_Correlated):
 class _Uncorrelated(Gaussian):
     """Diag and spherical: variances only."""
 
+    has_correlations = False
+
     @property
     def charts(self) -> Charts:
         """Means as they are, variances through their square roots."""
@@ -258,6 +263,17 @@ class _Uncorrelated(Gaussian):
     def covariances(self, params: Gaussians) -> Array:
         """The variances."""
         return params.spread
+
+    def variances(self, params: Gaussians) -> Array:
+        """Themselves, or the same in every column."""
+        return np.broadcast_to(params.spread.reshape(len(params.spread), -1), params.means.shape)
+
+    def log_determinants(self, params: Gaussians) -> Array:
+        """Sums over the columns."""
+        return np.asarray(np.log(self.variances(params)).sum(axis=1))
+
+    def _total(self, params: Gaussians, shares: Array, centred: Array) -> Array:
+        return np.asarray(shares @ self.variances(params) + shares @ centred**2)
 
     def from_covariances(self, means: Array, covariances: Array) -> Gaussians:
         """The variances."""
@@ -327,7 +343,7 @@ class Diagonal(_Uncorrelated):
         return float((self._moved(stats, away) / candidate.spread).sum())
 
     def _thinness(self, params: Gaussians, total: Array) -> tuple[Array, Array]:
-        return (params.spread / np.diagonal(total)).min(axis=1), params.spread.min(axis=1)
+        return (params.spread / total).min(axis=1), params.spread.min(axis=1)
 
 
 class Spherical(_Uncorrelated):
@@ -379,7 +395,7 @@ class Spherical(_Uncorrelated):
         return float((self._moved(stats, away) / candidate.spread).sum())
 
     def _thinness(self, params: Gaussians, total: Array) -> tuple[Array, Array]:
-        return params.spread / (np.trace(total) / len(total)), params.spread
+        return params.spread / total.mean(), params.spread
 
 
 SHAPES: dict[str, type[Gaussian]] = {"full": Full, "tied": Tied, "diag": Diagonal, "spherical": Spherical}

@@ -222,7 +222,7 @@ class StudentT(Emission):
 
     def cdf(self, params: Students, column: int, x: Array) -> Array:
         """Distribution function (len(x), k) of one column."""
-        deviations = np.sqrt(self._normal.full(params.normal)[:, column, column])
+        deviations = np.sqrt(self._normal.variances(params.normal)[:, column])
         return np.asarray(stdtr(params.dofs, (x[:, None] - params.normal.means[:, column]) / deviations))
 
     def fill(self, params: Students, rows: Rows, resp: Array) -> Array:

@@ -459,7 +459,7 @@ def summarize_spherical(
 # What is done once ----------------------------------------------------------------------------------------------------
 
 
-def moments(X: Elsewhere, weight: Elsewhere | None) -> tuple[Array, Array, Array]:
+def moments(X: Elsewhere, weight: Elsewhere | None, with_correlations: bool) -> tuple[Array, Array, Array]:
     """Mean, half the range of each column, and covariance about the mean in units of it; see ``_blocks.moments``."""
     xp, d = namespace(X), X.shape[1]
     seen = X if weight is None else X[weight > 0.0]
@@ -467,14 +467,17 @@ def moments(X: Elsewhere, weight: Elsewhere | None) -> tuple[Array, Array, Array
     middle, spread = 0.5 * low + 0.5 * high, 0.5 * high - 0.5 * low
     spread[spread <= 4.0 * np.finfo(np.float64).eps * np.abs(middle)] = 0.0
     unit = np.where(spread > 0.0, spread, 1.0)
-    count, first, second = 0.0, np.zeros(d), np.zeros((d, d))
+    count, first, second = 0.0, np.zeros(d), np.zeros((d, d) if with_correlations else d)
     for _, z, w in _chunks(X, weight, middle, unit, d):
         weighted = z if w is None else z * w[:, None]
         count += float(z.shape[0]) if w is None else float(xp.sum(w))
         first += bring(xp.sum(weighted, axis=0, dtype=xp.float64))
-        second += bring(xp.permute_dims(weighted, (1, 0)) @ z)
+        second += bring(xp.permute_dims(weighted, (1, 0)) @ z if with_correlations else xp.sum(weighted * z, axis=0))
     first /= count
     first[spread == 0.0] = 0.0
+    if not with_correlations:
+        variances = np.maximum(second / count - first**2, 0.0)
+        return middle + unit * first, spread, np.where(spread == 0.0, 0.0, variances)
     covariance = second / count - np.outer(first, first)
     covariance[spread == 0.0, :] = covariance[:, spread == 0.0] = 0.0
     return middle + unit * first, spread, 0.5 * (covariance + covariance.T)
