@@ -250,13 +250,16 @@ template <class Matrix> class Half {
         const int rows = size(block);
         const Range reached = own.M.whole_vectors(own.M.reach(shared));
         shared = own.M.whole_vectors(shared);
-        for (int r = rows - 1; r >= 0; --r) {
+        double shares[BLOCK], smallest = std::numeric_limits<double>::max();
+        for (int r = 0; r < rows; ++r) smallest = std::min(smallest, shares[r] = product(at(p, r), at(y, r), shared));
+        good &= smallest * least[block] >= LEAST;
+        if (smallest * other.scaling.least < LEAST)
+            for (int r = 0; r < rows; ++r)
+                good &= shares[r] * other.scaling.least >= LEAST || product(at(p, r), at(b, r), at(q, r), shared) >= LEAST;
+        for (int r = 0; r < rows; ++r) shares[r] = weight / std::max(shares[r], LEAST);
+        for (int r = 0; r < rows; ++r) {
             double *probability = at(p, r), *onward = at(y, r);
-            const double s = product(probability, onward, shared);
-            good &= s * least[block] >= LEAST;
-            good &= s * other.scaling.least >= LEAST || product(probability, at(b, r), at(q, r), shared) >= LEAST;
-            const double share = weight / std::max(s, LEAST);
-            for (Size k = reached.first; k < reached.last; k += N) store<double>(onward + k, load(onward + k) * share);
+            for (Size k = reached.first; k < reached.last; k += N) store<double>(onward + k, load(onward + k) * shares[r]);
             for (Size k = shared.first; k < shared.last; k += N)
                 store<double>(probability + k, load(probability + k) * load(onward + k));
         }

@@ -246,10 +246,17 @@ class Band : public Padded {
             sums = Vec<double>{};
             Vec<double> now[W];
             EMKIT_UNROLL for (int w = 0; w < W; ++w) {
-                Vec<double> before = load(stay + w * N) * row[w + 1];
-                if constexpr (AHEAD) before += load(up + w * N) * across<N - 1>(row[w], row[w + 1]);
-                if constexpr (BEHIND) before += load(down + w * N) * across<1>(row[w + 1], row[w + 2]);
-                now[w] = before * load(b + w * N);
+                const Vec<double> density = load(b + w * N);
+                Vec<double> before{};
+                now[w] = Vec<double>{};
+                const auto come = [&](const double* M, Vec<double> from) EMKIT_INLINE {
+                    const Vec<double> share = load(M + w * N);
+                    before += share * from;
+                    now[w] += share * density * from;  // not `before * density`, which would wait for the sum
+                };
+                come(stay, row[w + 1]);
+                if constexpr (AHEAD) come(up, across<N - 1>(row[w], row[w + 1]));
+                if constexpr (BEHIND) come(down, across<1>(row[w + 1], row[w + 2]));
                 const Vec<double> kept = matter(now[w]);
                 store<double>(p + w * N, before);
                 store<double>(x + w * N, kept);
