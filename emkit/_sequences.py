@@ -115,8 +115,6 @@ def arrange(X: Any, groups: Any, lengths: Any) -> Sequences:
     if groups is not None and lengths is not None:
         raise ValueError("groups and lengths both say where sequences begin; give one of them")
     X = opened(X)
-    if not _is_list(X) and is_source(X):
-        return _from_source(X, groups, lengths)
     if _is_list(X):
         if groups is not None or lengths is not None:
             raise ValueError(
@@ -124,6 +122,8 @@ def arrange(X: Any, groups: Any, lengths: Any) -> Sequences:
                 "it out"
             )
         return _from_list(X)
+    if is_source(X):
+        return _from_source(X, groups, lengths)
     X = X if hasattr(X, "shape") else np.asarray(X)
     if len(X.shape) == 3:
         raise ValueError(f"X has three dimensions, {X.shape}: give sequences as a list of arrays, list(X)")

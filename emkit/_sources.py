@@ -106,6 +106,8 @@ def outlines(blocks: Sequence[Data] | Blocks) -> Sequence[Data]:
 
 def is_source(X: Any) -> bool:
     """Whether the rows are to be read block by block, rather than as one array that is there already."""
+    if isinstance(X, np.ndarray):
+        return False
     return is_dask(X) or isinstance(X, Source | str | os.PathLike) or _opener(X) is not None
 
 
