@@ -125,6 +125,7 @@ nb::object expect_chain_symbols(const InOut<const double, 2>& numbers, const Par
         nb::gil_scoped_release released;
         Symbols one(K, m - 1, numbers.data(), table.data(), counts.data()), two(K, m - 1, numbers.data(), table.data(), others.data());
         found = smooth(chain, sums.wanted, {}, one, two);
+        one.finish(), two.finish();
     }
     if (!found) return nb::none();
     add(others, counts);

@@ -81,34 +81,56 @@ class Symbols : public Law {
   public:
     // `table` (m + 1, K): logarithms of the symbols' probabilities, 0 for a missing one; `counts` likewise.
     Symbols(Size K, Size m, const double* numbers, const double* table, double* counts)
-        : K(K), m(m), numbers(numbers), table(table), counts(counts) {
-        most_ = *std::max_element(table, table + (m + 1) * K);
+        : K(K), m(m), size((m + 1) * K), numbers(numbers), table(table), counts(counts), copies(size <= SMALL ? COPIES * size : 0) {
+        most_ = *std::max_element(table, table + size);
     }
 
     void log_densities(Size begin, int count, Range states, double* l) override {
-        const Size padded = round_up(count, N);
-        for (Size i = 0; i < padded; ++i) {
-            const double* row = table + (i < count ? symbol(begin + i) : m) * K + states.first;
-            for (Size k = 0; k < states.count(); ++k) l[k * STRIDE + i] = row[k];
+        const int padded = int(round_up(count, N));
+        find(begin, count);
+        std::fill(places + count, places + padded, m * K);
+        for (Size k = 0; k < states.count(); ++k, l += STRIDE) {
+            const double* from = table + states.first + k;
+            for (int i = 0; i < padded; i += N)
+                EMKIT_UNROLL for (int n = 0; n < N; ++n) l[i + n] = from[places[i + n]];
         }
     }
 
+    // A small table is counted in copies, so that no sum waits for that of the row before.
     void add(Size begin, int count, Range states, double* resp) override {
-        for (Size i = 0; i < count; ++i) {
-            double* row = counts + symbol(begin + i) * K + states.first;
-            for (Size k = 0; k < states.count(); ++k) row[k] += resp[k * STRIDE + i];
+        find(begin, count);
+        const bool small = size <= SMALL;
+        for (Size k = 0; k < states.count(); ++k, resp += STRIDE) {
+            double* to = (small ? copies + 0 : counts) + states.first + k;
+            const Size apart = small ? size : 0;
+            int i = 0;
+            for (; i + COPIES <= count; i += COPIES)
+                EMKIT_UNROLL for (int n = 0; n < COPIES; ++n) to[n * apart + places[i + n]] += resp[i + n];
+            for (; i < count; ++i) to[places[i]] += resp[i];
         }
+    }
+
+    void finish() {
+        for (int n = 0; n < COPIES && size <= SMALL; ++n)
+            for (Size place = 0; place < size; ++place) counts[place] += copies[n * size + place];
     }
 
   private:
-    Size symbol(Size row) const {
-        const double number = numbers[row];
-        return number >= 0.0 && number < double(m) ? Size(number) : m;
+    static constexpr int COPIES = 4, SMALL = 1024;
+
+    // Where the symbols of rows stand in the table.
+    void find(Size begin, int count) {
+        for (int i = 0; i < count; ++i) {
+            const double number = numbers[begin + i];
+            places[i] = K * (number >= 0.0 && number < double(m) ? Size(number) : m);
+        }
     }
 
-    const Size K, m;
+    const Size K, m, size;
     const double *const numbers, *const table;
     double* const counts;
+    Buffer<double> copies;
+    Size places[STRIDE];
 };
 
 template <template <class> class Shape, class T> class Normal : public Law {
