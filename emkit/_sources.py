@@ -299,7 +299,8 @@ def in_block(number: int, check: Check, block: Any, first: bool) -> Array:
     try:
         return check(block, first)
     except ValueError as error:
-        raise type(error)(f"block {number} of X: {error}") from error
+        error.args = (f"block {number} of X: {error}",)
+        raise
 
 
 def _scanned(X: Any) -> Iterator[Any]:

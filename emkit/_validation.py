@@ -274,11 +274,8 @@ def check_holes(estimator: Any, X: Any, missing_values: Any, *, reset: bool) -> 
     if is_elsewhere(X) and get_namespace(X)[1]:
         X = bring(X)
     X = _aligned(_table(estimator, _numbers(X), reset=reset, dtype=[np.float64, np.float32]))
-    if not _is_finite(X) and np.isinf(kernels.range_missing(X)).any() and np.isinf(X).any():
-        row, column = (int(i) for i in np.argwhere(np.isinf(X))[0])
-        names = getattr(estimator, "feature_names_in_", None)
-        name = f"column {column}" if names is None else f"column {names[column]!r}"
-        raise ValueError(f"Input X contains infinity at row {row}, {name}; a missing value is written NaN")
+    if not _is_finite(X) and np.isinf(kernels.range_missing(X)).any():
+        _refuse_infinite(X, getattr(estimator, "feature_names_in_", None))
     if isinstance(missing_values, Real) and not np.isnan(float(missing_values)):
         X = np.where(X == float(missing_values), X.dtype.type(np.nan), X)
     return np.asarray(X)
@@ -371,6 +368,32 @@ def _numbers(X: Any) -> Any:
     if isinstance(X, np.ndarray) and X.dtype.kind == "O" and X.ndim == 2:
         return np.column_stack([_cells(X[:, j], str(j)) for j in range(X.shape[1])]) if X.size else X
     return X
+
+
+def spelled(X: Array) -> Array:
+    """Floats from cells of any kind, also where text spells them, as beside text in one array; NaN: missing."""
+    if X.dtype.kind not in "biuf":
+        X = np.frompyfunc(_spelled, 1, 1)(X)
+        _refuse_kinds(X)
+        X = _numbers(X)
+    _refuse_infinite(X)
+    return X
+
+
+def _spelled(cell: Any) -> Any:
+    try:
+        return float(cell) if isinstance(cell, str) else cell
+    except ValueError:
+        return cell
+
+
+def _refuse_infinite(X: Array, names: Any = None) -> None:
+    """Name the first infinite cell, where a missing one is allowed."""
+    infinite = np.argwhere(np.isinf(X))
+    if len(infinite):
+        row, column = (int(i) for i in infinite[0])
+        name = f"column {column}" if names is None else f"column {names[column]!r}"
+        raise ValueError(f"Input X contains infinity at row {row}, {name}; a missing value is written NaN")
 
 
 def _cells(column: Array, name: str) -> Array:
@@ -504,6 +527,9 @@ def check_weight(sample_weight: Any, n_rows: int) -> Array | None:
     """Return non-negative, finite weights, one for each row; None when every row counts once."""
     if sample_weight is None:
         return None
+    if np.ma.is_masked(sample_weight):
+        row = int(np.flatnonzero(np.ma.getmaskarray(sample_weight))[0])
+        raise ValueError(f"sample_weight[{row}] is masked; give 0 for a row that does not count")
     if isinstance(sample_weight, Real):
         check_parameter("fit", "sample_weight", sample_weight, (Number(),))
         sample_weight = np.full(n_rows, float(sample_weight))

@@ -549,7 +549,7 @@ def _stationary_step(starts: Array, transitions: Array, transmat: Array) -> Arra
         delta = stationary(matrix)
         seen = transitions > 0.0
         with np.errstate(divide="ignore"):
-            return float(starts @ np.log(delta) + transitions[seen] @ np.log(matrix[seen]))
+            return float(xlogy(starts, delta).sum() + transitions[seen] @ np.log(matrix[seen]))
 
     best = _shares(transitions, transmat)
     height = value(best)
@@ -558,7 +558,8 @@ def _stationary_step(starts: Array, transitions: Array, transmat: Array) -> Arra
     slack = 1e-13 * abs(height)
     for _ in range(_STATIONARY_STEPS):
         delta = stationary(best)
-        u = np.linalg.solve(np.eye(len(best)) - best + delta, starts / delta)
+        ratios = np.divide(starts, delta, out=np.zeros(len(delta)), where=starts > 0.0)  # never there, never begun there
+        u = np.linalg.solve(np.eye(len(best)) - best + delta, ratios)
         pull = transitions + best * np.outer(delta, u - u.min())
         uphill, stride = _shares(pull, best), 1.0
         while stride > 1e-3:

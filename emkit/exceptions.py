@@ -41,7 +41,7 @@ def columns_named(names: Sequence[Any] | None) -> Iterator[None]:
     before = _NAMES.set((*_NAMES.get(), names))
     try:
         yield
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         error.args = tuple(with_names(each, names) if isinstance(each, str) else each for each in error.args)
         raise
     finally:

@@ -317,7 +317,8 @@ class EMHiddenMarkov(
         try:
             return X.hold(self._check_block(X.X, reset=reset))
         except ValueError as error:
-            raise type(error)(X.translate(str(error))) from error
+            error.args = (X.translate(str(error)),)
+            raise
 
     def _check_block(self, X: Any, *, reset: bool) -> Array:
         learns = reset and not (self.warm_start and hasattr(self, "emission_"))

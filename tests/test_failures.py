@@ -29,6 +29,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from emkit import EMGaussianMixture, EMHiddenMarkov, EMImputer
 from emkit._accelerate import ACCELERATORS
 from emkit.datasets import load_banknote, load_crabs, load_diabetes_reaven_miller, load_faithful
+from emkit.emissions import Columns, Poisson
 from emkit.exceptions import DataWarning
 from emkit.finite_mixture import Mixture
 
@@ -735,6 +736,54 @@ def test_columns_without_numbers(cells, message, estimator):
     frame = pd.DataFrame({"a": pd.Series(cells, dtype=None if isinstance(cells, pd.Index) else object)})
     with pytest.raises(ValueError, match=f"column {message}"):
         estimator.fit(frame)
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ("x", "holds text, not numbers.*row 5 holds 'x'"),
+        (np.inf, "infinity at row 5, column 'height'"),
+        (np.datetime64("2020-01-01"), "holds datetime64"),
+        (1j, "holds complex"),
+    ],
+)
+def test_numbers_beside_symbols(cell, message):
+    law = Columns([("gaussian", [1]), ("categorical", [0])])
+    frame = pd.DataFrame({"kind": list("aabb") * 10, "height": [float(i) for i in range(40)]}, dtype=object)
+    frame.loc[5, "height"] = cell
+    with pytest.raises((ValueError, TypeError), match=message) as told:
+        EMHiddenMarkov(2, emission=law).fit(frame)
+    assert "column 'height'" in str(told.value)
+    frame.loc[5, "height"] = "5.0"  # as NumPy spells numbers beside text
+    frame.loc[6, "height"] = None
+    text = frame.to_numpy().astype(str)
+    text[6, 1] = "nan"
+    one, two = (EMHiddenMarkov(2, emission=law, n_init=1, random_state=0).fit(X) for X in (frame, text))
+    np.testing.assert_array_equal(one.history_, two.history_)
+
+
+def test_masked_weights():
+    weight = np.ma.array(np.ones(60), mask=np.arange(60) == 3)
+    with pytest.raises(ValueError, match=r"sample_weight\[3\] is masked; give 0"):
+        EMGaussianMixture(2).fit(np.arange(60.0)[:, None], sample_weight=weight)
+
+
+class OddError(ValueError):
+    """Made from two arguments."""
+
+    def __init__(self, row, cause):
+        super().__init__(f"row {row} is {cause}")
+
+
+class OddLaw(Poisson):
+    def read(self, X):
+        raise OddError(40, "odd")
+
+
+def test_errors_of_a_users_law_keep_their_kind():
+    groups = np.repeat(["a", "b"], 30)
+    with pytest.raises(OddError, match=r"row 40 \(row 10 of sequence b\) is odd"):
+        EMHiddenMarkov(2, emission=OddLaw()).fit(np.ones((60, 1)), groups=groups)
 
 
 # Law: resources are bounded. ------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from .._blocks import Rows
 from .._model import Charts, Emission, Rounding
 from .._sources import Source
+from .._validation import spelled
 from ..exceptions import columns_named, with_names
 
 Array = NDArray[Any]
@@ -94,10 +95,10 @@ class Columns(Emission):
 
     def read(self, X: Any) -> Array:
         """Let every law read its columns."""
-        read = np.empty(np.shape(X))
+        read, of_any_kind = np.empty(np.shape(X)), not self.numeric
         for (law, x), (_, columns) in zip(self._each(X), self.laws, strict=True):
             with columns_named(columns):  # a law counts its own
-                read[:, columns] = law.read(x)
+                read[:, columns] = law.read(spelled(np.asarray(x)) if of_any_kind and law.numeric else x)
         return read
 
     def prepare(self, X: Array, weight: Array | None) -> Rows:
