@@ -34,6 +34,9 @@ class Together {
             for (Size j = 0; j < K; ++j) A[i * K + j] = transposed[j * K + i] = transmat[i * K + j];
     }
 
+    // For `smooth` of lanes of at most T rows.
+    void make_room(Size T) { marks.reserve((T + ROWS - 1) / ROWS * (row + N)); }
+
     // Fill products and powers, of at most ROWS rows.
     void multiply_out() {
         begin();

@@ -143,6 +143,12 @@ template <class Matrix> class Smoother {
         return *groups[worker];
     }
 
+    // Memory for sequences of at most T rows, before a thread begins, which would have to ask the system for it.
+    void make_room(Size T, bool for_two) {
+        group(0).make_room(T);
+        if (for_two) group(1).make_room(T);
+    }
+
     // Half of the work for each thread, with sums of its own; what probabilities were not enough for comes after.
     void go_through(const std::vector<Group>& some) {
         Size rows = 0, before = 0, half = 0;
@@ -151,13 +157,14 @@ template <class Matrix> class Smoother {
         struct Part {
             std::vector<double> starts, transitions;
             std::vector<const Job*> lost;
-        } parts[2];
+            explicit Part(Size K) : starts(K), transitions(K * K) {}
+        } parts[2] = {Part(K), Part(K)};
         const auto work = [&](int worker, Size first, Size last) {
             Part& part = parts[worker];
-            part.starts.resize(K);
-            part.transitions.resize(K * K);
             for (Size g = first; g < last; ++g) together(worker, some[g], part);
         };
+        if (some.empty()) return;
+        make_room(some.front().jobs->rows.T, half < Size(some.size()));
         both(rows, [&] { work(0, 0, half); }, [&] { work(1, half, Size(some.size())); });
         for (const Part& part : parts) {
             for (Size k = 0; k < K; ++k) wanted.starts[k] += part.starts[k];
@@ -241,6 +248,7 @@ template <class Matrix> class Smoother {
                 }
             }
         };
+        make_room(ROWS, half < n_groups);
         both(T, [&] { multiply_out(0, 0, half); }, [&, n_groups = n_groups] { multiply_out(1, half, n_groups); });
         bool good = connect(pieces);
         if (good) both(T, [&] { smooth(0, 0, half); }, [&, n_groups = n_groups] { smooth(1, half, n_groups); });
