@@ -351,11 +351,11 @@ class Gaussian(Emission):
     def maximize(self, stats: Sums, params: Gaussians | None) -> Gaussians:
         """Weighted means and covariances; a component without rows keeps those it has."""
         params = params or self.blank(*stats.firsts.shape)
-        occupied = stats.counts > _EMPTY
-        if occupied.all():
+        if stats.counts.min() > _EMPTY:
             delta = stats.firsts / stats.counts[:, None]
             means = params.means + delta
             return Gaussians(means, self._spread(stats, means, stats.counts, delta))
+        occupied = stats.counts > _EMPTY
         counts = np.where(occupied, stats.counts, 1.0)
         delta = np.where(occupied[:, None], stats.firsts, 0.0) / counts[:, None]
         spread = self._spread(stats, params.means + delta, counts, delta)
