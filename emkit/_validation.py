@@ -245,9 +245,10 @@ def check_rows(estimator: Any, X: Any, *, reset: bool, remedy: str = _DROP) -> A
 
 def _table(estimator: Any, X: Any, *, reset: bool, dtype: list[Any]) -> Any:
     """Two-dimensional array of one of these types, as many columns as the fit had, under the same names."""
-    is_one = not reset and type(X) is np.ndarray and X.ndim == 2 and len(X) > 0 and X.dtype in (np.float64, np.float32)
-    if is_one and X.shape[1] == estimator.n_features_in_ and not hasattr(estimator, "feature_names_in_"):
-        return X  # which scikit-learn would find out too, but not within the time that a few rows take
+    if not reset and type(X) is np.ndarray and X.ndim == 2 and len(X) and X.dtype in (np.float64, np.float32):
+        names = getattr(estimator, "feature_names_in_", None)
+        if names is None and X.shape[1] == getattr(estimator, "n_features_in_", None):
+            return X  # scikit-learn would find this out too, but not within the time that a few rows take
     return validate_data(estimator, X, reset=reset, dtype=dtype, ensure_all_finite=False)
 
 

@@ -558,7 +558,8 @@ def _stationary_step(starts: Array, transitions: Array, transmat: Array) -> Arra
     slack = 1e-13 * abs(height)
     for _ in range(_STATIONARY_STEPS):
         delta = stationary(best)
-        ratios = np.divide(starts, delta, out=np.zeros(len(delta)), where=starts > 0.0)  # never there, never begun there
+        # 0 for a state in which nothing begins: it may be one that is never returned to.
+        ratios = np.divide(starts, delta, out=np.zeros(len(delta)), where=starts > 0.0)
         u = np.linalg.solve(np.eye(len(best)) - best + delta, ratios)
         pull = transitions + best * np.outer(delta, u - u.min())
         uphill, stride = _shares(pull, best), 1.0

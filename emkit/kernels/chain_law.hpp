@@ -96,7 +96,6 @@ class Symbols : public Law {
         }
     }
 
-    // A small table is counted in copies, so that no sum waits for that of the row before.
     void add(Size begin, int count, Range states, double* resp) override {
         find(begin, count);
         const bool small = size <= SMALL;
@@ -110,12 +109,14 @@ class Symbols : public Law {
         }
     }
 
+    // After the last row.
     void finish() {
         for (int n = 0; n < COPIES && size <= SMALL; ++n)
             for (Size place = 0; place < size; ++place) counts[place] += copies[n * size + place];
     }
 
   private:
+    // Small tables are counted in copies, so that no sum waits for that of the row before.
     static constexpr int COPIES = 4, SMALL = 1024;
 
     // Where the symbols of rows stand in the table.
@@ -126,7 +127,7 @@ class Symbols : public Law {
         }
     }
 
-    const Size K, m, size;
+    const Size K, m, size;  // of the table
     const double *const numbers, *const table;
     double* const counts;
     Buffer<double> copies;

@@ -30,13 +30,12 @@ template <class Index> class Advance {
     const Size K, stride;
 
   public:
-    static constexpr Size rows_at_once = packed ? 16 : 1;  // about as many of few states take the time of one of many
     const Size width;  // of the sources of a row
 
     // `first` are the probabilities before anything is seen: startprob from the left, ones from the right.
     Advance(const Transitions& A, const double* first, Law& law)
-        : M(A), K(A.K), stride(M.stride), width(packed ? 1 : stride), left(!A.transposed), step(left ? stride : -stride), onward(left ? width : -width), law(law), log_first(stride), most(stride),
-          least(stride), states(stride * STRIDE), l(ROWS * stride), zeros(stride), entry(stride), memory(4 * stride), x(memory + stride) {
+        : M(A), K(A.K), stride(M.stride), width(packed ? 1 : stride), left(!A.transposed), step(left ? stride : -stride),
+          onward(left ? width : -width), law(law), log_first(stride), most(stride), least(stride), states(stride * STRIDE), l(ROWS * stride), zeros(stride), entry(stride), memory(4 * stride), x(memory + stride) {
         std::fill(log_first + 0, log_first + stride, IMPOSSIBLE);
         for (Size k = 0; k < K; ++k) log_first[k] = std::log(first[k]);
         std::fill(most + 0, most + stride, IMPOSSIBLE);
@@ -253,10 +252,10 @@ template <class Index> class Advance {
     Law& law;
     Buffer<double> log_first, most, least, states, l, zeros, entry, memory;  // the last: two rows, with margins for the diagonals
     double* x;
-    Size begin = 0, T = 0, seen = 0;  // the rows, and how many blocks have come to
+    Size begin = 0, T = 0, seen = 0;  // the rows, and how many of them blocks have fetched
     Index* sources = nullptr;
-    int count = 0, todo = 0;  // rows of the block, and those of them to advance to
-    const double* density = nullptr;
+    int count = 0, todo = 0;  // rows of the block, and of those the ones to advance to
+    const double* density = nullptr;  // of the next of them
     Index* source = nullptr;
 };
 
@@ -290,13 +289,14 @@ template <class Index> void decode(const Chain& chain, Law& one, Law& two, Size*
     Advance<Index> left({chain.transmat, K, false}, chain.startprob, one), right({chain.transmat, K, true}, ones.data(), two);
     const Size width = left.width;
     const std::unique_ptr<Index[]> sources(new Index[chain.longest() * width]);
+    const Size faster = std::is_same_v<Index, Packed> ? 16 : 1;  // in turn, few states are gone through before a thread has begun
     chain.for_each([&](Size s, Size begin, Size T) {
         Size middle = T, last = 0, next = 0;
         double best = IMPOSSIBLE;
         bool at_once = false;
         const auto meet_at = [&](Size row) {
             middle = row;
-            at_once = n_threads > 1 && middle < T && worth_a_thread(T / Advance<Index>::rows_at_once, K);
+            at_once = n_threads > 1 && middle < T && worth_a_thread(T / faster, K);
             left.start(begin, middle, sources.get());
             right.start(begin + middle, T - middle, sources.get() + middle * width);
             Advance<Index>::run_both(at_once, left, right);
