@@ -374,8 +374,7 @@ class EMMixin(Persistent, CallbackSupportMixin):  # type: ignore[misc]
 
     def _infer(self, X: Any, *wanted: str) -> tuple[Array, ...]:
         """Check X, then let the model fill the wanted quantities of each row, over blocks and threads."""
-        if not hasattr(self, "status_"):  # else scikit-learn would be asked as long as a few hundred rows take
-            check_is_fitted(self)
+        check_is_fitted(self)
         return self._fill(self._check_rows(X, reset=False), self._recall(), *wanted)
 
     def _fill(self, X: Any, params: Params, *wanted: str) -> tuple[Array, ...]:

@@ -393,8 +393,9 @@ def _refuse_infinite(X: Array, names: Any = None) -> None:
     infinite = np.argwhere(np.isinf(X))
     if len(infinite):
         row, column = (int(i) for i in infinite[0])
-        name = f"column {column}" if names is None else f"column {names[column]!r}"
-        raise ValueError(f"Input X contains infinity at row {row}, {name}; a missing value is written NaN")
+        raise ValueError(
+            f"Input X contains infinity at row {row}, {_called(column, names)}; a missing value is written NaN"
+        )
 
 
 def _cells(column: Array, name: str) -> Array:
@@ -520,8 +521,11 @@ def check_finite(X: Array, names: Any = None, remedy: str = _DROP) -> None:
         if len(bad):
             row, column = int(bad[0, 0]) + begin, int(bad[0, 1])
             value = "NaN" if np.isnan(X[row, column]) else "infinity"
-            name = f"column {column}" if names is None else f"column {names[column]!r}"
-            raise ValueError(f"Input X contains {value} at row {row}, {name}; {remedy}")
+            raise ValueError(f"Input X contains {value} at row {row}, {_called(column, names)}; {remedy}")
+
+
+def _called(column: int, names: Any) -> str:
+    return f"column {column}" if names is None else f"column {names[column]!r}"
 
 
 def check_weight(sample_weight: Any, n_rows: int) -> Array | None:

@@ -468,6 +468,14 @@ def test_gaussian_holes_are_filled_with_conditional_means(shape):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+def test_gaussian_variances_and_determinants_are_those_of_the_matrices(shape):
+    law, _, _, params = begin(f"gaussian-{shape}")
+    matrices = law.full(params)
+    np.testing.assert_allclose(law.variances(params), np.diagonal(matrices, axis1=1, axis2=2), rtol=1e-12)
+    np.testing.assert_allclose(law.log_determinants(params), np.linalg.slogdet(matrices)[1], rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 def test_gaussian_sums_with_holes_are_expectations(shape):
     """Sums over rows completed many times from their conditional law."""
     law, rows, resp, params = begin(f"gaussian-{shape}")

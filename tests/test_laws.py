@@ -15,6 +15,7 @@ from specimens import SPECIMENS
 
 import emkit
 from emkit._accelerate import ACCELERATORS
+from emkit._blocks import by_values
 from emkit._charts import Cholesky, Positive, Real, Simplex, pack, unpack
 from emkit._em import climb, step, total
 from emkit._executors import serial
@@ -148,6 +149,16 @@ def test_acceleration_reaches_the_optimum_of_plain_em(name):
         for accelerate in ACCELERATORS.values()
     ]
     assert max(ends) - min(ends) <= 1e-5 + 100 * model.rounding(data).objective
+
+
+@pytest.mark.parametrize("n_values", [1, 3, 10**9])
+@pytest.mark.parametrize("d", [1, 3])
+def test_rows_are_ordered_by_their_values(n_values, d):
+    rng = np.random.default_rng(0)
+    X = rng.integers(n_values, size=(300, d)).astype(float)
+    for missing in (0.0, 0.3):
+        X[rng.random(X.shape) < missing] = np.nan
+        np.testing.assert_array_equal(by_values(X), np.lexsort(X.T[::-1]))
 
 
 @EVERY

@@ -190,6 +190,16 @@ def test_several_stationary_distributions():
         EMHiddenMarkov(2, startprob_init=[0.5, 0.5], start="stationary").fit(X)
 
 
+def test_a_stationary_start_passes_over_states_that_are_left_for_good():
+    X, _, _ = chain(4)
+    mask = np.array([[True, True, False], [False, True, True], [False, True, True]])
+    with warnings.catch_warnings():  # those of NumPy are errors
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = EMHiddenMarkov(3, transmat_mask=mask, start="stationary", n_init=2, random_state=0).fit(X)
+    assert model.startprob_[0] == 0.0
+    np.testing.assert_allclose(model.startprob_ @ model.transmat_, model.startprob_, atol=1e-12)
+
+
 def test_a_positional_y_is_ignored():  # E7: hl reads it as lengths
     X, _, _ = chain(4)
     assert_same(EMHiddenMarkov(random_state=0).fit(X, np.ones(100, int)), EMHiddenMarkov(random_state=0).fit(X))

@@ -189,9 +189,12 @@ class Gaussian(Emission):
                 "parameters count in bic and aic; drop them",
                 DataWarning,
             )
-        if covariance is not None and self.has_correlations:
-            _warn_of_collinear(covariance, varies)
+        if covariance is not None:
+            self._warn_of_collinear(covariance, varies)
         return Rows(X, weight, mean, self.units(deviations))
+
+    def _warn_of_collinear(self, covariance: Array, varies: Array) -> None:
+        """Shapes without correlations do not mind."""
 
     def block(self, rows: Rows, cut: slice | Array) -> Rows:
         """Part of the rows, those with holes sorted by which cells are missing."""
@@ -496,23 +499,6 @@ class Gaussian(Emission):
     @abstractmethod
     def _thinness(self, params: Gaussians, total: Array) -> tuple[Array, Array]:
         """Per component the smallest variance relative to the data's, and the smallest variance itself."""
-
-
-def _warn_of_collinear(covariance: Array, varies: Array) -> None:
-    deviations = np.sqrt(np.diagonal(covariance)[varies])
-    if len(deviations) < 2:
-        return
-    correlation = covariance[np.ix_(varies, varies)] / np.outer(deviations, deviations)
-    values, vectors = np.linalg.eigh(correlation)
-    null = vectors[:, values < 1e-12 * len(deviations)]
-    if null.shape[1]:
-        involved = np.flatnonzero(varies)[np.abs(null).max(axis=1) > 1e-3]
-        warn(
-            f"columns {listed(involved)} are collinear (rank {len(deviations) - null.shape[1]} of "
-            f"{len(deviations)}): covariances are singular but for reg_covar; drop columns, or use "
-            "covariance_type='diag'",
-            DataWarning,
-        )
 
 
 def listed(indices: Array) -> str:

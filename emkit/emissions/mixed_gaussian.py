@@ -123,7 +123,7 @@ class MixedGaussian(Emission):
     def _cut(self, rows: Rows, resp: Array) -> Array:
         """Responsibilities (n, k m) of parts around seeds within every state."""
         points = self.features(rows)
-        order = by_values(points)  # by their values, whatever the order of the rows
+        order = by_values(points)  # whatever the order of the rows
         inside = []
         for weight in resp.T:
             of_state = weight[order] if weight.any() else np.ones(len(order))  # a state that begins empty

@@ -11,8 +11,8 @@ from scipy.linalg import lapack
 from .._blocks import Rows, scatter
 from .._charts import Cholesky, Positive, Real
 from .._model import Charts, Degenerate
-from ..exceptions import InvalidParameterError
-from .gaussian import Gaussian, Gaussians, Sums
+from ..exceptions import DataWarning, InvalidParameterError, warn
+from .gaussian import Gaussian, Gaussians, Sums, listed
 
 Array = NDArray[Any]
 
@@ -57,6 +57,22 @@ class _Correlated(Gaussian):
     def charts(self) -> Charts:
         """Means as they are, covariances through their factors."""
         return {"means": Real(), "spread": Cholesky()}
+
+    def _warn_of_collinear(self, covariance: Array, varies: Array) -> None:
+        deviations = np.sqrt(np.diagonal(covariance)[varies])
+        if len(deviations) < 2:
+            return
+        correlation = covariance[np.ix_(varies, varies)] / np.outer(deviations, deviations)
+        values, vectors = np.linalg.eigh(correlation)
+        null = vectors[:, values < 1e-12 * len(deviations)]
+        if null.shape[1]:
+            involved = np.flatnonzero(varies)[np.abs(null).max(axis=1) > 1e-3]
+            warn(
+                f"columns {listed(involved)} are collinear (rank {len(deviations) - null.shape[1]} of "
+                f"{len(deviations)}): covariances are singular but for reg_covar; drop columns, or use "
+                "covariance_type='diag'",
+                DataWarning,
+            )
 
     def covariances(self, params: Gaussians) -> Array:
         """``C C'``."""

@@ -57,7 +57,7 @@ template <class Index> class Advance {
 
     // In one thread, ways through few states take turns: a row waits for the one before it, but not for the other way.
     static void run_both(bool at_once, Advance& left, Advance& right) {
-        if constexpr (packed)
+        if constexpr (packed)  // both fetch, also where one has come to its end
             while (!at_once && (int(left.fetch()) | int(right.fetch()))) {
                 with_size(int(left.K), [&](auto size) EMKIT_INLINE {
                     Few<decltype(size)::value> one(left), two(right);

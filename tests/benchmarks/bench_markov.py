@@ -143,7 +143,7 @@ def bench_decoding(scale):
         X = draw(n // scale, k, 1)
         both = pair(X, [len(X)], k, "diag", "log")[:2]
         np.testing.assert_allclose(*(model.decode(X)[0] for model in both), rtol=1e-8)
-        times = [[clock(partial(model.decode, X)) for model in both] for _ in range(2 * PAIRS)]
+        times = [[clock(partial(model.decode, X)) for model in both] for _ in range(3 * PAIRS)]
         mine, other = (1e3 * median(t[i] for t in times) for i in (0, 1))
         ratio = median(b / a for a, b in times)
         yield f"| {len(X)} | {k} | {mine:.3g} | {other:.3g} | **{ratio:.1f}** ({wanted}) |"
