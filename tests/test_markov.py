@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
+from scipy.optimize import minimize
+from scipy.special import expit, xlogy
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score
@@ -19,6 +21,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from emkit import EMGaussianMixture, EMHiddenMarkov, kernels
+from emkit.chain import _stationary_step, stationary
 from emkit.emissions import Categorical, Columns, Emission, MixedGaussian, Poisson
 from emkit.exceptions import DataWarning
 
@@ -190,14 +193,21 @@ def test_several_stationary_distributions():
         EMHiddenMarkov(2, startprob_init=[0.5, 0.5], start="stationary").fit(X)
 
 
-def test_a_stationary_start_passes_over_states_that_are_left_for_good():
-    X, _, _ = chain(4)
-    mask = np.array([[True, True, False], [False, True, True], [False, True, True]])
-    with warnings.catch_warnings():  # those of NumPy are errors
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model = EMHiddenMarkov(3, transmat_mask=mask, start="stationary", n_init=2, random_state=0).fit(X)
-    assert model.startprob_[0] == 0.0
-    np.testing.assert_allclose(model.startprob_ @ model.transmat_, model.startprob_, atol=1e-12)
+def test_the_step_of_a_stationary_chain_with_a_state_left_for_good():
+    """The highest point there is, by a search over both free transitions."""
+    starts, transitions = np.array([0.0, 9.0, 1.0]), np.array([[0.0, 0.0, 0.0], [0.0, 5.0, 5.0], [0.0, 5.0, 5.0]])
+
+    def value(transmat):
+        return xlogy(starts, stationary(transmat)).sum() + xlogy(transitions, transmat).sum()
+
+    def lost(free):
+        a, b = expit(free)
+        return -value(np.array([[0.5, 0.5, 0.0], [0.0, 1.0 - a, a], [0.0, b, 1.0 - b]]))
+
+    begun = np.array([[0.5, 0.5, 0.0], [0.0, 0.8, 0.2], [0.0, 0.3, 0.7]])
+    reached = _stationary_step(starts, transitions, begun)
+    np.testing.assert_allclose(value(reached), -minimize(lost, [0.0, 0.0]).fun, rtol=1e-9)
+    np.testing.assert_array_equal(reached[0], begun[0])
 
 
 def test_a_positional_y_is_ignored():  # E7: hl reads it as lengths
