@@ -18,7 +18,8 @@ template <class Matrix> void filter(const Chain& chain, double* log_prob, double
     Buffer<double> states(stride * STRIDE), b(ROWS * stride), p(stride), rows((ROWS + 4) * stride);
     double* const x = rows + 2 * stride;
     const auto densities = [&](Size begin, int count) {
-        law.densities(begin, count, {0, K}, states);
+        double highest[ROWS];
+        law.densities({begin, count}, {0, K}, {0, K}, states, highest);
         transpose(states, STRIDE, stride, round_up(count, N), b, stride);
     };
     std::unique_ptr<Logarithms> logarithms;
@@ -98,14 +99,16 @@ nb::object forward_backward(const InOut<const double, 2>& log_prob, const Counts
     const Sums sums(chain, weight, logliks, n_threads);
     {
         nb::gil_scoped_release released;
-        Given one(chain.K, log_prob.data(), states.data()), two(chain.K, log_prob.data(), states.data());
-        smooth(chain, sums.wanted, {log_prob.data(), states.data()}, one, two);
+        Given one(chain.K, log_prob.data(), states.data());
+        std::optional<Given> two;
+        const auto another = [&]() -> Law& { return two.emplace(chain.K, log_prob.data(), states.data()); };
+        smooth(chain, sums.wanted, {log_prob.data(), states.data()}, one, another);
     }
     return nb::make_tuple(sums.starts, sums.transitions);
 }
 
-void add(const nb::ndarray<nb::numpy, double>& from, const nb::ndarray<nb::numpy, double>& to) {
-    for (size_t i = 0; i < to.size(); ++i) to.data()[i] += from.data()[i];
+void add(const std::vector<double>& from, const nb::ndarray<nb::numpy, double>& to) {
+    for (size_t i = 0; i < from.size(); ++i) to.data()[i] += from[i];
 }
 
 nb::object expect_chain_symbols(const InOut<const double, 2>& numbers, const Parameter<2>& table, const Counts& lengths, const Weight& weight,
@@ -119,13 +122,19 @@ nb::object expect_chain_symbols(const InOut<const double, 2>& numbers, const Par
     check_shape("table", table, {m, K});
     if (m == 0) throw nb::value_error("table needs a row for a missing symbol");
     const Sums sums(chain, weight, logliks, n_threads);
-    auto counts = zeros({m, K}), others = zeros({m, K});
+    const auto counts = zeros({m, K});
+    std::vector<double> others;
     bool found;
     {
         nb::gil_scoped_release released;
-        Symbols one(K, m - 1, numbers.data(), table.data(), counts.data()), two(K, m - 1, numbers.data(), table.data(), others.data());
-        found = smooth(chain, sums.wanted, {}, one, two);
-        one.finish(), two.finish();
+        Symbols one(K, m - 1, numbers.data(), table.data(), counts.data());
+        std::optional<Symbols> two;
+        found = smooth(chain, sums.wanted, {}, one, [&]() -> Law& {
+            others.resize(m * K);
+            return two.emplace(K, m - 1, numbers.data(), table.data(), others.data());
+        });
+        one.finish();
+        if (two) two->finish();
     }
     if (!found) return nb::none();
     add(others, counts);
@@ -161,26 +170,26 @@ template <template <class> class Shape> struct NormalDoor {
         const Sums sums(chain, weight, logliks, n_threads);
         const Lengths own = Shape<double>::seconds_shape(K, d), seconds_shape = own.empty() ? Lengths{d, d} : own;
         const std::vector<double> log_weights(K);
-        nb::ndarray<nb::numpy, double> counts[2], firsts[2], seconds[2];
-        for (int part = 0; part < 2; ++part) {
-            counts[part] = zeros({K});
-            firsts[part] = zeros({K, d});
-            seconds[part] = zeros(seconds_shape);
-        }
-        const auto arguments = [&](int part) {
-            return Arguments{Size(K), Size(d), log_weights.data(), means.data(), covariance.data(), firsts[part].data(), seconds[part].data()};
-        };
+        const auto counts = zeros({K}), firsts = zeros({K, d}), seconds = zeros(seconds_shape);
+        std::vector<double> other_counts, other_firsts, other_seconds;
         bool found = false;
         Door<Shape>::in_precision_of(X, [&](auto zero) {
             using Rows = Normal<Shape, decltype(zero)>;
-            Rows one(data, arguments(0), counts[0].data()), two(data, arguments(1), counts[1].data());
-            found = smooth(chain, sums.wanted, {}, one, two);
+            const auto arguments = [&](double* firsts, double* seconds) {
+                return Arguments{Size(K), Size(d), log_weights.data(), means.data(), covariance.data(), firsts, seconds};
+            };
+            Rows one(data, arguments(firsts.data(), seconds.data()), counts.data());
+            std::optional<Rows> two;
+            found = smooth(chain, sums.wanted, {}, one, [&]() -> Law& {
+                other_counts.resize(K), other_firsts.resize(firsts.size()), other_seconds.resize(seconds.size());
+                return two.emplace(data, arguments(other_firsts.data(), other_seconds.data()), other_counts.data());
+            });
             one.finish();
-            two.finish();
+            if (two) two->finish();
         });
         if (!found) return nb::none();
-        for (auto* part : {counts, firsts, seconds}) add(part[1], part[0]);
-        return nb::make_tuple(sums.starts, sums.transitions, counts[0], firsts[0], seconds[0]);
+        add(other_counts, counts), add(other_firsts, firsts), add(other_seconds, seconds);
+        return nb::make_tuple(sums.starts, sums.transitions, counts, firsts, seconds);
     }
 
     static void viterbi(const Matrix& X, const Parameter<1>& center, const Parameter<1>& scale, const Parameter<2>& means,

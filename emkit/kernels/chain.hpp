@@ -80,20 +80,25 @@ inline double scale_of(double total, Scaling& scaling) {
     return scale;
 }
 
-// to[k * to_stride + i] = from[i * from_stride + k] for i < rows, k < columns
-inline void transpose(const double* from, Size from_stride, Size rows, Size columns, double* to, Size to_stride) {
+// to(k)[i] = from(i)[k] for i < rows, k < columns
+template <class From, class To> void transpose(Size rows, Size columns, From from, To to) {
     const Size whole_rows = rows / N * N, whole_columns = columns / N * N;
     for (Size i = 0; i < whole_rows; i += N)
         for (Size k = 0; k < whole_columns; k += N) {
             Vec<double> square[N];
-            EMKIT_UNROLL for (int r = 0; r < N; ++r) square[r] = load(from + (i + r) * from_stride + k);
+            EMKIT_UNROLL for (int r = 0; r < N; ++r) square[r] = load(from(i + r) + k);
             transpose_square<double>(square);
-            EMKIT_UNROLL for (int r = 0; r < N; ++r) store<double>(to + (k + r) * to_stride + i, square[r]);
+            EMKIT_UNROLL for (int r = 0; r < N; ++r) store<double>(to(k + r) + i, square[r]);
         }
     for (Size k = whole_columns; k < columns; ++k)
-        for (Size i = 0; i < whole_rows; ++i) to[k * to_stride + i] = from[i * from_stride + k];
+        for (Size i = 0; i < whole_rows; ++i) to(k)[i] = from(i)[k];
     for (Size i = whole_rows; i < rows; ++i)
-        for (Size k = 0; k < columns; ++k) to[k * to_stride + i] = from[i * from_stride + k];
+        for (Size k = 0; k < columns; ++k) to(k)[i] = from(i)[k];
+}
+
+// The same of arrays whose rows are so far apart.
+inline void transpose(const double* from, Size from_stride, Size rows, Size columns, double* to, Size to_stride) {
+    transpose(rows, columns, [=](Size i) { return from + i * from_stride; }, [=](Size k) { return to + k * to_stride; });
 }
 
 }  // namespace

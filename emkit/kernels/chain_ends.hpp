@@ -110,7 +110,9 @@ template <class Matrix> class Half {
     Half(const Transitions& own, const double* first, const Transitions& other, const double* other_first, Law& law)
         : own(own, first), starts(own.K), K(own.K), left(!own.transposed), law(law), other(other, other_first),
           stride(this->own.M.stride), states(stride * STRIDE), b(memory()), p(memory()), x(memory()), q(memory()), y(memory()),
-          pairs(this->own.M.size) {}
+          pairs(this->own.M.size) {
+        law.make_room(1);
+    }
 
     Direction<Matrix> own;
     double highest;         // sum of the rows' highest log-densities
@@ -197,16 +199,23 @@ template <class Matrix> class Half {
         return densities(block, {0, K}, window).sum;
     }
 
+    // Of the rows' highest log-densities.
+    struct Highest {
+        double sum, least;
+    };
+
     // The same, relative to the highest of some; 0 beside them.
-    Law::Highest densities(Size block, Range some, Range window) {
+    Highest densities(Size block, Range some, Range window) {
         const auto [first, last] = own.M.whole_vectors(window);
         double* const l = states + some.first * STRIDE;
-        const Law::Highest highest = law.densities(first_row(block), size(block), some, {window.first - some.first, window.last - some.first}, l);
+        double highest[BLOCK], sum = 0.0;
+        law.densities({first_row(block), size(block)}, some, {window.first - some.first, window.last - some.first}, l, highest);
         const Size rows = round_up(size(block), N);
         for (const Range beside : {Range{first, window.first}, Range{window.last, std::min(last, K)}})
             for (Size k = beside.first; k < beside.last; ++k) std::fill(states + k * STRIDE, states + k * STRIDE + rows, 0.0);
         transpose(states + first * STRIDE, STRIDE, last - first, rows, at(b) + first, stride);
-        return highest;
+        for (int r = 0; r < size(block); ++r) sum += highest[r];
+        return {sum, *std::min_element(highest, highest + size(block))};
     }
 
     // Take one direction through a block; returns the window, perhaps wider than the one given, that holds all its states.
@@ -281,7 +290,7 @@ template <class Matrix> class Half {
             own.M.update(reached, at(x, 1 - across), at(y, -across), rows - first + across, pairs);
         }
         transpose(at(p) + shared.first, stride, round_up(rows, N), shared.count(), states, STRIDE);
-        law.add(first_row(block), rows, {shared.first, std::min(shared.last, K)}, states);
+        law.add({first_row(block), rows}, {shared.first, std::min(shared.last, K)}, states);
     }
 
     const Size K;

@@ -1,7 +1,8 @@
 // Several sequences, or pieces of a long one, side by side.
 //
-// Lane n of every vector belongs to the n-th of them; row t of all is K vectors. What is computed for a lane beyond its
-// last row is finite and discarded.
+// Lane n of every vector belongs to the n-th of them. A block of the law holds as many rows of each, those at one time
+// side by side, so that nothing has to be transposed. What is computed for a lane beyond its last row is finite and
+// discarded.
 
 #pragma once
 
@@ -9,6 +10,8 @@
 
 namespace emkit {
 namespace {
+
+constexpr Size MOST_TOGETHER = 16;  // states of sequences advanced side by side
 
 struct Lane {
     Size begin = 0, T = 0;  // its rows
@@ -26,57 +29,54 @@ class Together {
     Buffer<double> begins;    // (K, N) proportional to the probability of the first row and what follows, for each state
     Buffer<double> starts;    // (K, N) weighted probabilities of the first state
 
-    Together(const double* transmat, Size K, Law& law)
+    // For lanes of at most T rows.
+    Together(const double* transmat, Size K, Size T, Law& law)
         : first(K * N), last(K * N), products(K * K * N), powers(K * N), ends(K * N), begins(K * N), starts(K * N), K(K), row(K * N),
-          law(law), A(K * K), transposed(K * K), states(N * K * STRIDE), b(ROWS * row), x((ROWS + 1) * row), from(STEPS * row),
-          to((STEPS + 1) * row), back(row), pairs(K * row), lengths(N), weights(N), highest(N), exponents(N), total(N), least(N) {
+          law(law), A(K * K), transposed(K * K), b(std::min(blocks(T), WINDOW) * K * STRIDE), x((std::min(T, ROWS_KEPT) + 1) * row),
+          from(STEPS * row), to((STEPS + 1) * row), back(row), pairs(K * row), selections(std::min(blocks(T), WINDOW)) {
         for (Size i = 0; i < K; ++i)
             for (Size j = 0; j < K; ++j) A[i * K + j] = transposed[j * K + i] = transmat[i * K + j];
+        marks.reserve((blocks(T) - 1) / WINDOW * (row + N));
+        law.make_room(int(selections.size()));
     }
 
-    // For `smooth` of lanes of at most T rows.
-    void make_room(Size T) { marks.reserve((T + ROWS - 1) / ROWS * (row + N)); }
-
-    // Fill products and powers, of at most ROWS rows.
+    // Fill products and powers, of at most ROWS_KEPT rows.
     void multiply_out() {
         begin();
-        densities(0);
+        for (Size block = 0; block < blocks(longest); ++block) densities(block);
         with_size(int(K), [&](auto size) EMKIT_INLINE { multiply_out_few<decltype(size)::value>(); });
     }
 
     // Hand the weighted probabilities of the states to the law.
     void smooth() {
         begin();
-        std::fill(highest + 0, highest + N, 0.0);
-        std::fill(exponents + 0, exponents + N, 0.0);
-        const Size n_blocks = (longest + ROWS - 1) / ROWS;
-        marks.resize(n_blocks * (row + N));
+        const Size n_blocks = blocks(longest);
+        marks.resize((n_blocks - 1) / WINDOW * (row + N));
+        Vec<double> highest{}, exponents{};
         for (Size block = 0; block < n_blocks; ++block) {
-            double* const mark = marks.data() + block * (row + N);
-            std::copy(x + 0, x + row, mark);
-            std::copy(total + 0, total + N, mark + row);
-            densities(block * ROWS, highest);
-            go(block * ROWS, exponents);
+            if (block > 0 && block % WINDOW == 0) {
+                double* const mark = marks.data() + (block / WINDOW - 1) * (row + N);
+                std::copy(x + ROWS_KEPT * row, x + (ROWS_KEPT + 1) * row, x + 0);
+                std::copy(x + 0, x + row, mark);
+                std::copy(total, total + N, mark + row);
+            }
+            highest += densities(block);
+            with_states([&](auto few) EMKIT_INLINE { go<decltype(few)::value>(block, exponents); });
         }
-        std::copy(x + 0, x + row, ends + 0);
-        for (int n = 0; n < N; ++n) logliks[n] = highest[n] + LOG_2 * exponents[n] + std::log(total[n]);
+        std::copy(seen(longest - 1), seen(longest - 1) + row, ends + 0);
+        double relative[N];
+        store<double>(relative, highest + LOG_2 * exponents);
+        for (int n = 0; n < N; ++n) logliks[n] = relative[n] + std::log(total[n]);
 
-        std::fill(least + 0, least + N, 1.0);
+        std::fill(least, least + N, 1.0);
         std::fill(back + 0, back + row, 0.0);
         std::fill(pairs + 0, pairs + K * row, 0.0);
-        Vec<double> after{};
         for (Size block = n_blocks - 1; block >= 0; --block) {
-            if (block < n_blocks - 1) {
-                const double* mark = marks.data() + block * (row + N);
-                std::copy(mark, mark + row, x + 0);
-                std::copy(mark + row, mark + row + N, total + 0);
-                densities(block * ROWS);
-                go(block * ROWS, exponents);
-            }
-            turn(block * ROWS, after);
+            if (block < n_blocks - 1 && block % WINDOW == WINDOW - 1) again(block / WINDOW);
+            turn(block);
         }
         std::copy(to + 0, to + row, begins + 0);
-        std::copy(b + 0, b + row, starts + 0);
+        for (Size k = 0; k < K; ++k) store<double>(starts + k * N, load(density(0) + k * STRIDE));
     }
 
     bool good(int n) const { return least[n] >= LEAST; }
@@ -87,66 +87,93 @@ class Together {
         for (Size k = 0; k < K * K; ++k) transitions[k] += A[k] * pairs[k * N + n];
     }
 
+    static constexpr Size ROWS_KEPT = ROWS;  // of a lane; of a longer one, they are computed twice
+
   private:
-    static constexpr int STEPS = 16;  // rows whose transitions are counted at a time
+    static constexpr Size STEPS = ROWS / N;            // rows of a lane in a block of the law
+    static constexpr Size WINDOW = ROWS_KEPT / STEPS;  // blocks kept
+
+    static Size blocks(Size T) { return (T + STEPS - 1) / STEPS; }
+    Size steps(Size block) const { return std::min(STEPS, longest - block * STEPS); }
+    double* density(Size t) { return b + t / STEPS % WINDOW * K * STRIDE + t % STEPS * N; }  // state k is STRIDE further
+    double* seen(Size t) { return x + (t % ROWS_KEPT + 1) * row; }  // probabilities of the states; the row before stands before them
 
     void begin() {
         longest = 0;
         for (int n = 0; n < N; ++n) {
+            firsts[n] = lanes[n].begin, T[n] = lanes[n].T;
             lengths[n] = double(lanes[n].T);
             weights[n] = lanes[n].weight;
             longest = std::max(longest, lanes[n].T);
         }
     }
 
-    int count(Size t) const { return int(std::min<Size>(ROWS, longest - t)); }
-    int own(int n, Size t) const { return int(std::clamp<Size>(lanes[n].T - t, 0, ROWS)); }
+    const Selection& select(Size block) {
+        const Size t = block * STEPS;
+        Selection& rows = selections[block % WINDOW];
+        rows.place = int(block % WINDOW);
+        rows.count = int(steps(block)) * N;
+        for (Size r = 0; r < steps(block); ++r)
+            for (int n = 0; n < N; ++n) rows.rows[r * N + n] = t + r < T[n] ? firsts[n] + t + r : Selection::NONE;
+        return rows;
+    }
 
-    // b = exp(l - max l) of the rows from t on; their maxima are added to `highest`.
-    void densities(Size t, double* highest = nullptr) {
-        for (int n = 0; n < N; ++n) {
-            double* const lane = states + n * K * STRIDE;
-            const int rows = own(n, t), whole = int(round_up(rows, N));
-            if (rows > 0) {
-                const double sum = law.densities(lanes[n].begin + t, rows, {0, K}, lane).sum;
-                if (highest) highest[n] += sum;
-            }
-            for (Size k = 0; k < K; ++k) std::fill(lane + k * STRIDE + whole, lane + k * STRIDE + round_up(count(t), N), 1.0);
+    // b = exp(l - max l) of a block's rows; returns the sums of the maxima.
+    Vec<double> densities(Size block) {
+        double highest[ROWS];
+        const Size t = block * STEPS;
+        law.densities(select(block), {0, K}, {0, K}, density(t), highest);
+        const Vec<double> ends = load(lengths);
+        Vec<double> sums{};
+        for (Size r = 0; r < steps(block); ++r) sums += fill<double>(double(t + r)) < ends ? load(highest + r * N) : Vec<double>{};
+        return sums;
+    }
+
+    // The blocks of a window, for which there was no room.
+    void again(Size window) {
+        if (window > 0) {
+            const double* mark = marks.data() + (window - 1) * (row + N);
+            std::copy(mark, mark + row, x + 0);
+            std::copy(mark + row, mark + row + N, total);
         }
-        for_each_square(t, [&](double* column, double* rows) EMKIT_INLINE {
-            Vec<double> square[N];
-            EMKIT_UNROLL for (int n = 0; n < N; ++n) square[n] = load(column + n * K * STRIDE);
-            transpose_square<double>(square);
-            EMKIT_UNROLL for (int r = 0; r < N; ++r) store<double>(rows + r * row, square[r]);
-        });
-    }
-
-    // What stands in b goes to the law.
-    void hand_over(Size t) {
-        for_each_square(t, [&](double* column, double* rows) EMKIT_INLINE {
-            Vec<double> square[N];
-            EMKIT_UNROLL for (int r = 0; r < N; ++r) square[r] = load(rows + r * row);
-            transpose_square<double>(square);
-            EMKIT_UNROLL for (int n = 0; n < N; ++n) store<double>(column + n * K * STRIDE, square[n]);
-        });
-        for (int n = 0; n < N; ++n)
-            if (own(n, t) > 0) law.add(lanes[n].begin + t, own(n, t), {0, K}, states + n * K * STRIDE);
-    }
-
-    // Calls use(N rows of one state in `states`, the same in b).
-    template <class Use> EMKIT_INLINE void for_each_square(Size t, Use use) {
-        for (int r = 0; r < count(t); r += N)
-            for (Size k = 0; k < K; ++k) use(states + k * STRIDE + r, b + r * row + k * N);
-    }
-
-    // to[w] = sum_i x[i] matrix[i][k + w]
-    template <int W> EMKIT_INLINE void multiply(const double* matrix, const double* x, Size k, Vec<double> (&to)[W]) const {
-        clear<double>(to);
-        const double* m = matrix + k;
-        for (Size i = 0; i < K; ++i, m += K) {
-            const Vec<double> v = load(x + i * N);
-            EMKIT_UNROLL for (int w = 0; w < W; ++w) to[w] += v * m[w];
+        Vec<double> known{};
+        for (Size block = window * WINDOW; block < (window + 1) * WINDOW; ++block) {
+            densities(block);
+            with_states([&](auto few) EMKIT_INLINE { go<decltype(few)::value>(block, known); });
         }
+    }
+
+    // Calls use(k) for every state; FEW are their number if it is known, else 0. Then the vectors of a row stay in registers.
+    template <int FEW, class Use> EMKIT_INLINE void for_each_state(Use use) const {
+        if constexpr (FEW > 0) {
+            EMKIT_UNROLL for (int k = 0; k < FEW; ++k) use(Size(k));
+        } else {
+            for (Size k = 0; k < K; ++k) use(k);
+        }
+    }
+
+    // Calls use(k, sum_i x[i] matrix[i][k]).
+    template <int FEW, class Use> EMKIT_INLINE void multiply(const Vec<double>* x, const double* matrix, Use use) const {
+        const auto some = [&](Size k, auto width) EMKIT_INLINE {
+            constexpr int W = decltype(width)::value;
+            Vec<double> sums[W];
+            clear<double>(sums);
+            for_each_state<FEW>([&](Size i) EMKIT_INLINE {
+                EMKIT_UNROLL for (int w = 0; w < W; ++w) sums[w] += x[i] * matrix[i * (FEW > 0 ? FEW : K) + k + w];
+            });
+            EMKIT_UNROLL for (int w = 0; w < W; ++w) use(k + w, sums[w]);
+        };
+        if constexpr (FEW > 0) {
+            some(0, std::integral_constant<int, FEW>{});
+        } else {
+            for (Size k = 0; k < K; k += 4) with_size(int(std::min<Size>(4, K - k)), [&](auto width) EMKIT_INLINE { some(k, width); });
+        }
+    }
+
+    // Calls use(the number of states), as FEW above.
+    template <class Use> EMKIT_INLINE void with_states(Use use) const {
+        if (K > 4) use(std::integral_constant<int, 0>{});
+        else with_size(int(K), use);
     }
 
     // From each first state, for which a matrix of probabilities is carried along.
@@ -154,20 +181,20 @@ class Together {
         Vec<double> product[FEW][FEW], power[FEW];
         EMKIT_UNROLL for (int i = 0; i < FEW; ++i) {
             clear<double>(product[i]);
-            product[i][i] = load(b + i * N);
+            product[i][i] = load(density(0) + i * STRIDE);
             power[i] = Vec<double>{};
         }
-        const Vec<double> ends = load(lengths + 0);
+        const Vec<double> ends = load(lengths);
         for (Size t = 1; t < longest; ++t) {
             const auto running = fill<double>(double(t)) < ends;
-            Vec<double> density[FEW];
-            EMKIT_UNROLL for (int k = 0; k < FEW; ++k) density[k] = load(b + t * row + k * N);
+            Vec<double> seen[FEW];
+            EMKIT_UNROLL for (int k = 0; k < FEW; ++k) seen[k] = load(density(t) + k * STRIDE);
             EMKIT_UNROLL for (int i = 0; i < FEW; ++i) {
                 Vec<double> next[FEW];
                 clear<double>(next);
                 EMKIT_UNROLL for (int j = 0; j < FEW; ++j)
                     EMKIT_UNROLL for (int k = 0; k < FEW; ++k) next[k] += product[i][j] * A[j * FEW + k];
-                EMKIT_UNROLL for (int k = 0; k < FEW; ++k) product[i][k] = running ? next[k] * density[k] : product[i][k];
+                EMKIT_UNROLL for (int k = 0; k < FEW; ++k) product[i][k] = running ? next[k] * seen[k] : product[i][k];
             }
             EMKIT_UNROLL for (int i = 0; i < FEW; ++i) {
                 Vec<double> sums = product[i][0];
@@ -183,102 +210,92 @@ class Together {
         }
     }
 
-    // Forward from row t, that before it standing before the others in x; then it is the last one.
-    void go(Size t, double* exponents) {
-        const int starts = t == 0;
-        if (starts) {
-            Vec<double> sums{};
-            for (Size k = 0; k < row; k += N) {
-                const Vec<double> joint = load(first + k) * load(b + k);
-                store<double>(x + row + k, joint);
-                sums += joint;
-            }
-            store<double>(total, sums);
+    // Forward through a block.
+    template <int FEW> void go(Size block, Vec<double>& exponents) {
+        Size t = block * STEPS;
+        const Size end = t + steps(block);
+        const Vec<double> ends = load(lengths);
+        const double* from = density(t);
+        double* now = seen(t);
+        Vec<double> x[FEW > 0 ? FEW : MOST_TOGETHER], sums = load(total);
+        if (t > 0) {
+            for_each_state<FEW>([&](Size k) EMKIT_INLINE { x[k] = load(now - row + k * N); });
+        } else {
+            sums = Vec<double>{};
+            for_each_state<FEW>([&](Size k) EMKIT_INLINE {
+                x[k] = load(first + k * N) * load(from + k * STRIDE);
+                sums += x[k];
+                store<double>(now + k * N, x[k]);
+            });
+            ++t, from += N, now += row;
         }
-        Vec<double> sums = load(total + 0), powers = load(exponents);
-        const Vec<double> ends = load(lengths + 0);
-        const double* density = b + starts * row;
-        double* now = x + (1 + starts) * row;
-        for (int r = starts; r < count(t); ++r, density += row, now += row) {
+        for (; t < end; ++t, from += N, now += row) {
             if (below(sums, SMALL)) {
-                const Vec<double> scale = inverse_power<double>(sums, powers);
-                for (Size k = 0; k < row; k += N) store<double>(now - row + k, load(now - row + k) * scale);
+                const Vec<double> scale = inverse_power<double>(sums, exponents);
+                for_each_state<FEW>([&](Size k) EMKIT_INLINE { store<double>(now - row + k * N, x[k] *= scale); });
             }
-            const auto running = fill<double>(double(t + r)) < ends;
-            Vec<double> next{};
-            for (Size k = 0; k < K; k += 4)
-                with_size(int(std::min<Size>(4, K - k)), [&](auto width) EMKIT_INLINE {
-                    constexpr int W = decltype(width)::value;
-                    Vec<double> p[W];
-                    multiply<W>(A, now - row, k, p);
-                    EMKIT_UNROLL for (int w = 0; w < W; ++w) {
-                        const Size at = (k + w) * N;
-                        const Vec<double> joint = running ? p[w] * load(density + at) : load(now - row + at);
-                        store<double>(now + at, joint);
-                        next += joint;
-                    }
-                });
-            sums = next;
+            const auto running = fill<double>(double(t)) < ends;
+            Vec<double> next[FEW > 0 ? FEW : MOST_TOGETHER];
+            multiply<FEW>(x, A, [&](Size k, Vec<double> p) EMKIT_INLINE { next[k] = running ? p * load(from + k * STRIDE) : x[k]; });
+            sums = Vec<double>{};
+            for_each_state<FEW>([&](Size k) EMKIT_INLINE {
+                x[k] = next[k];
+                sums += x[k];
+                store<double>(now + k * N, x[k]);
+            });
         }
         store<double>(total, sums);
-        store<double>(exponents, powers);
-        std::copy(x + count(t) * row, x + (count(t) + 1) * row, x + 0);
     }
 
-    // Backward through the rows from t on.
-    void turn(Size t, Vec<double>& after) {
-        for (int begin = (count(t) - 1) / STEPS * STEPS; begin >= 0; begin -= STEPS) {
-            const int rows = std::min(STEPS, count(t) - begin);
-            meet(t + begin, rows, x + (begin + 1) * row, b + begin * row, after);
-            for (Size i = 0; i < K; i += 4)
-                for (Size j = 0; j < K; j += 4)
-                    with_size(int(std::min<Size>(4, K - i)), [&](auto height) EMKIT_INLINE {
-                        with_size(int(std::min<Size>(4, K - j)), [&](auto width) EMKIT_INLINE {
-                            update<decltype(height)::value, decltype(width)::value>(i, j, rows);
-                        });
+    // Backward through a block, and hand it to the law.
+    void turn(Size block) {
+        const int count = int(steps(block));
+        with_states([&](auto few) EMKIT_INLINE { meet<decltype(few)::value>(block * STEPS, count); });
+        for (Size i = 0; i < K; i += 4)
+            for (Size j = 0; j < K; j += 4)
+                with_size(int(std::min<Size>(4, K - i)), [&](auto height) EMKIT_INLINE {
+                    with_size(int(std::min<Size>(4, K - j)), [&](auto width) EMKIT_INLINE {
+                        update<decltype(height)::value, decltype(width)::value>(i, j, count);
                     });
-            std::copy(to + 0, to + row, to + STEPS * row);
-        }
-        hand_over(t);
+                });
+        std::copy(to + 0, to + row, to + STEPS * row);
+        law.add(selections[block % WINDOW], {0, K}, density(block * STEPS));
     }
 
     // From the last of these rows to the first; densities become weighted probabilities.
-    void meet(Size t, int count, const double* forward, double* density, Vec<double>& after) {
-        const Vec<double> ends = load(lengths + 0), weight = load(weights + 0);
-        Vec<double> lowest = load(least + 0);
+    template <int FEW> void meet(Size t, int count) {
+        const Vec<double> ends = load(lengths), weight = load(weights), zero{};
+        Vec<double> lowest = load(least), backward[FEW > 0 ? FEW : MOST_TOGETHER], joint[FEW > 0 ? FEW : MOST_TOGETHER];
+        for_each_state<FEW>([&](Size k) EMKIT_INLINE { backward[k] = load(back + k * N); });
         for (int r = count - 1; r >= 0; --r) {
-            const double* f = forward + r * row;
-            double *d = density + r * row, *source = from + r * row, *target = to + r * row;
+            const double* f = seen(t) + r * row;
+            double *d = density(t) + r * N, *source = from + r * row, *target = to + r * row;
             const auto running = fill<double>(double(t + r)) < ends, ongoing = fill<double>(double(t + r + 1)) < ends;
-            const Vec<double> zero{};
-            Vec<double> s{}, next{}, ignored{};
-            const Vec<double> scale = ongoing ? inverse_power<double>(after, ignored) : fill<double>(1.0);
-            for (Size k = 0; k < row; k += N) {
-                const Vec<double> backward = ongoing ? load(back + k) : load(last + k);
-                store<double>(back + k, backward);
-                s += load(f + k) * backward;
-            }
+            Vec<double> s{}, sums{};
+            for_each_state<FEW>([&](Size k) EMKIT_INLINE {
+                backward[k] = ongoing ? backward[k] : load(last + k * N);
+                joint[k] = backward[k] * load(d + k * STRIDE);
+                s += load(f + k * N) * backward[k];
+                sums += joint[k];
+            });
             const Vec<double> seen = running ? s : lowest;
             lowest = seen < lowest ? seen : lowest;
             const Vec<double> share = weight / larger<double>(s, fill<double>(LEAST));
             const Vec<double> here = running ? share : zero, onward = ongoing ? share : zero;
-            for (Size k = 0; k < row; k += N) {
-                const Vec<double> probability = load(f + k), backward = load(back + k);
-                const Vec<double> joint = backward * (load(d + k) * scale);
-                store<double>(d + k, probability * backward * here);
-                store<double>(source + k, probability * onward);
-                store<double>(target + k, joint);
-                next += joint;
+            if (below(sums, SMALL)) {
+                Vec<double> ignored{};
+                const Vec<double> scale = inverse_power<double>(sums, ignored);
+                for_each_state<FEW>([&](Size k) EMKIT_INLINE { joint[k] *= scale; });
             }
-            after = next;
-            for (Size k = 0; k < K; k += 4)
-                with_size(int(std::min<Size>(4, K - k)), [&](auto width) EMKIT_INLINE {
-                    constexpr int W = decltype(width)::value;
-                    Vec<double> p[W];
-                    multiply<W>(transposed, target, k, p);
-                    EMKIT_UNROLL for (int w = 0; w < W; ++w) store<double>(back + (k + w) * N, p[w]);
-                });
+            for_each_state<FEW>([&](Size k) EMKIT_INLINE {
+                const Vec<double> probability = load(f + k * N);
+                store<double>(d + k * STRIDE, probability * backward[k] * here);
+                store<double>(source + k * N, probability * onward);
+                store<double>(target + k * N, joint[k]);
+            });
+            multiply<FEW>(joint, transposed, [&](Size k, Vec<double> p) EMKIT_INLINE { backward[k] = p; });
         }
+        for_each_state<FEW>([&](Size k) EMKIT_INLINE { store<double>(back + k * N, backward[k]); });
         store<double>(least, lowest);
     }
 
@@ -298,9 +315,11 @@ class Together {
 
     const Size K, row;
     Law& law;
-    Buffer<double> A, transposed, states, b, x, from, to, back, pairs, lengths, weights, highest, exponents, total, least;
-    double logliks[N];
-    std::vector<double> marks;
+    Buffer<double> A, transposed, b, x, from, to, back, pairs;
+    Size firsts[N], T[N];
+    double lengths[N], weights[N], total[N], least[N], logliks[N];
+    std::vector<Selection> selections;
+    std::vector<double> marks;  // before each window but the first
     Size longest = 0;
 };
 

@@ -6,12 +6,12 @@
 #include "chain_lanes.hpp"
 #include "chain_logarithms.hpp"
 
+#include <functional>
 #include <optional>
 
 namespace emkit {
 namespace {
 
-constexpr Size MOST_TOGETHER = 16;  // states of sequences advanced side by side
 constexpr Size MOST_CUT = 4;        // states of a sequence cut into pieces
 constexpr Size SHORT = 1024;        // rows of a sequence not worth cutting
 
@@ -39,9 +39,9 @@ struct Kept {
 
 template <class Matrix> class Smoother {
   public:
-    // Two laws, so that two threads can work at once.
-    Smoother(const Chain& chain, const Wanted& wanted, const Kept& kept, Law& one, Law& two)
-        : chain(chain), K(chain.K), wanted(wanted), kept(kept), laws{&one, &two}, ones(K, 1.0) {}
+    // `another` law is asked for where two threads can work at once.
+    Smoother(const Chain& chain, const Wanted& wanted, const Kept& kept, Law& one, const std::function<Law&()>& another)
+        : chain(chain), K(chain.K), wanted(wanted), kept(kept), laws{&one, nullptr}, another(another), ones(K, 1.0) {}
 
     // False if probabilities were not enough for a sequence of which nothing is kept.
     bool smooth() {
@@ -90,6 +90,11 @@ template <class Matrix> class Smoother {
         emkit::both(wanted.n_threads > 1 && worth_a_thread(T, K), flushed(left), flushed(right));
     }
 
+    Law& law(int worker) {
+        if (!laws[worker]) laws[worker] = &another();
+        return *laws[worker];
+    }
+
     void rescue(const Job& job) {
         if (kept.log_prob == nullptr) {
             lost = true;
@@ -105,8 +110,8 @@ template <class Matrix> class Smoother {
     void alone(const Job& job) {
         const Transitions forth{chain.transmat, K, false}, back{chain.transmat, K, true};
         if (!left) {
-            left.emplace(forth, chain.startprob, back, ones.data(), *laws[0]);
-            right.emplace(back, ones.data(), forth, chain.startprob, *laws[1]);
+            left.emplace(forth, chain.startprob, back, ones.data(), law(0));
+            right.emplace(back, ones.data(), forth, chain.startprob, law(1));
         }
         const auto [begin, T, weight] = job.rows;
         const Size middle = std::max<Size>(1, T / 2);
@@ -139,21 +144,25 @@ template <class Matrix> class Smoother {
     }
 
     Together& group(int worker) {
-        if (!groups[worker]) groups[worker].emplace(chain.transmat, K, *laws[worker]);
+        const Size most = K <= MOST_CUT ? std::min(chain.longest(), SHORT) : chain.longest();
+        if (!groups[worker]) groups[worker].emplace(chain.transmat, K, most, law(worker));
         return *groups[worker];
     }
 
-    // Memory for sequences of at most T rows, before a thread begins, which would have to ask the system for it.
-    void make_room(Size T, bool for_two) {
-        group(0).make_room(T);
-        if (for_two) group(1).make_room(T);
+    // Memory before a thread begins, which would have to ask the system for it.
+    void make_room(bool for_two) {
+        group(0);
+        if (for_two) group(1);
     }
 
-    // Half of the work for each thread, with sums of its own; what probabilities were not enough for comes after.
+    // Half of the work for each of two threads, with sums of its own, if that is worth it; what probabilities were not enough
+    // for comes after.
     void go_through(const std::vector<Group>& some) {
+        if (some.empty()) return;
         Size rows = 0, before = 0, half = 0;
         for (const Group& group : some) rows += N * group.jobs->rows.T;
-        while (2 * before < rows) before += N * some[half++].jobs->rows.T;
+        const Size share = worth_a_thread(rows, K) ? (rows + 1) / 2 : rows;
+        while (before < share) before += N * some[half++].jobs->rows.T;
         struct Part {
             std::vector<double> starts, transitions;
             std::vector<const Job*> lost;
@@ -163,8 +172,7 @@ template <class Matrix> class Smoother {
             Part& part = parts[worker];
             for (Size g = first; g < last; ++g) together(worker, some[g], part);
         };
-        if (some.empty()) return;
-        make_room(some.front().jobs->rows.T, half < Size(some.size()));
+        make_room(half < Size(some.size()));
         both(rows, [&] { work(0, 0, half); }, [&] { work(1, half, Size(some.size())); });
         for (const Part& part : parts) {
             for (Size k = 0; k < K; ++k) wanted.starts[k] += part.starts[k];
@@ -248,7 +256,7 @@ template <class Matrix> class Smoother {
                 }
             }
         };
-        make_room(ROWS, half < n_groups);
+        make_room(half < n_groups);
         both(T, [&] { multiply_out(0, 0, half); }, [&, n_groups = n_groups] { multiply_out(1, half, n_groups); });
         bool good = connect(pieces);
         if (good) both(T, [&] { smooth(0, 0, half); }, [&, n_groups = n_groups] { smooth(1, half, n_groups); });
@@ -323,7 +331,8 @@ template <class Matrix> class Smoother {
     const Size K;
     const Wanted wanted;
     const Kept kept;
-    Law* const laws[2];
+    Law* laws[2];
+    const std::function<Law&()> another;
     const std::vector<double> ones;
     double starts[MOST_CUT];
     bool lost = false;
@@ -333,10 +342,10 @@ template <class Matrix> class Smoother {
 };
 
 // Calls the smoother that suits the transitions.
-inline bool smooth(const Chain& chain, const Wanted& wanted, const Kept& kept, Law& one, Law& two) {
+inline bool smooth(const Chain& chain, const Wanted& wanted, const Kept& kept, Law& one, const std::function<Law&()>& another) {
     bool found = false;
     with_matrix({chain.transmat, chain.K, false}, [&](auto type) {
-        found = Smoother<typename decltype(type)::type>(chain, wanted, kept, one, two).smooth();
+        found = Smoother<typename decltype(type)::type>(chain, wanted, kept, one, another).smooth();
     });
     return found;
 }

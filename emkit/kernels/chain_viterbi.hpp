@@ -36,6 +36,7 @@ template <class Index> class Advance {
     Advance(const Transitions& A, const double* first, Law& law)
         : M(A), K(A.K), stride(M.stride), width(packed ? 1 : stride), left(!A.transposed), step(left ? stride : -stride),
           onward(left ? width : -width), law(law), log_first(stride), most(stride), least(stride), states(stride * STRIDE), l(ROWS * stride), zeros(stride), entry(stride), memory(4 * stride), x(memory + stride) {
+        law.make_room(1);
         std::fill(log_first + 0, log_first + stride, IMPOSSIBLE);
         for (Size k = 0; k < K; ++k) log_first[k] = std::log(first[k]);
         std::fill(most + 0, most + stride, IMPOSSIBLE);
@@ -133,7 +134,7 @@ template <class Index> class Advance {
         count = todo = int(std::min<Size>(ROWS, T - seen));
         if (count == 0) return false;
         const Size row = left ? seen : T - seen - count, first = left ? 0 : count - 1;
-        law.log_densities(begin + row, count, {0, K}, states);
+        law.log_densities({begin + row, count}, {0, K}, states);
         transpose(states, STRIDE, stride, round_up(count, N), l, stride);
         density = l + first * stride;
         source = sources + (row + first) * width;

@@ -62,7 +62,7 @@ template <class T> struct Rows {
     const T* z;
     const T* weight;
     Size stride;
-    int count;  // a multiple of LANES<T>
+    int count;  // whole strips
 };
 
 // How many rows are worked on at a time; depends on the shape of the problem alone.
@@ -77,33 +77,32 @@ template <class T> struct Plan {
     }
 };
 
-// z = (x - center) / scale for rows begin .. begin + count, with zeros up to `padded`.
+// z = (x - center) / scale for `count` rows, of which row i begins with the number offset(i) of the data; zeros up to `padded`.
 //
 // Values too far out to be squared are brought to where they can be, and NaN with them.
-template <class T>
-void pack(const Data& data, const double* inverse_scale, Size begin, int count, int padded, T* z, Size stride) {
-    constexpr int BLOCK = 8;  // rows at a time, so that a cache line of X is used up before it is evicted
-    constexpr double far = Format<T>::farthest;
-    const Size rs = data.row_stride;
-    for (int i0 = 0; i0 < padded; i0 += BLOCK) {
-        const T* x = static_cast<const T*>(data.x) + (begin + i0) * rs;
-        const int here = std::min(BLOCK, count - i0);
+template <class T, class Offset>
+void pack(const Data& data, const double* inverse_scale, Offset offset, int count, int padded, T* z, Size stride) {
+    constexpr int N = LANES<double>, BLOCK = 64 / sizeof(T);  // rows at a time: a cache line of z
+    const Vec<double> far = fill<double>(Format<T>::farthest);
+    for (int i0 = 0; i0 < padded; i0 += BLOCK)
         for (Size j = 0; j < data.d; ++j) {
             const double c = data.center[j], s = inverse_scale[j];
-            const T* from = x + j * data.column_stride;
+            const T* from = static_cast<const T*>(data.x) + j * data.column_stride;
             T* to = z + j * stride + i0;
-            const auto standardised = [=](int i) {
-                double v = (double(from[i * rs]) - c) * s;
+            const auto standardise = [&](int i, auto x) EMKIT_INLINE {
+                Vec<double> v = (lanes_of(x) - c) * s;
                 v = v > -far ? v : -far;
-                return T(v < far ? v : far);
+                narrow(v < far ? v : far, to + i);
             };
+            const int here = std::min(BLOCK, count - i0);
             if (here == BLOCK) {
-                for (int i = 0; i < BLOCK; ++i) to[i] = standardised(i);
+                for (int i = 0; i < BLOCK; i += N) standardise(i, [&](int n) { return double(from[offset(i0 + i + n)]); });
             } else {
-                for (int i = 0; i < BLOCK; ++i) to[i] = i < here ? standardised(i) : T(0);
+                for (int i = 0; i < here; i += N)
+                    standardise(i, [&](int n) { return double(from[offset(i0 + std::min(i + n, here - 1))]); });
+                std::fill(to + std::max(here, 0), to + BLOCK, T(0));
             }
         }
-    }
 }
 
 // Calls use(begin, count, padded) for each chunk, its standardised rows being in z.
@@ -114,7 +113,7 @@ template <class T, class Use> void for_each_chunk(const Data& data, const Plan<T
     for (Size begin = 0; begin < data.n; begin += plan.chunk) {
         const int count = int(std::min<Size>(plan.chunk, data.n - begin));
         const int padded = (count + strip - 1) / strip * strip;
-        pack<T>(data, inverse_scale, begin, count, padded, z, plan.stride);
+        pack<T>(data, inverse_scale, [&](int i) { return (begin + i) * data.row_stride; }, count, padded, z, plan.stride);
         use(begin, count, padded);
     }
 }
@@ -168,7 +167,7 @@ template <class T> Rows<T> compact(const Rows<T>& rows, Size d, T* memory, Size*
         kept[count] = i;
         count += rows.weight[i] > T(NEGLIGIBLE);
     }
-    const Size padded = (count + LANES<T> - 1) / LANES<T> * LANES<T>;
+    const Size padded = (count + STRIP * LANES<T> - 1) / (STRIP * LANES<T>) * (STRIP * LANES<T>);
     T* weight = memory + d * stride;
     for (Size t = 0; t < padded; ++t) weight[t] = t < count ? rows.weight[kept[t]] : T(0);
     for (Size t = count; t < padded; ++t) kept[t] = 0;
@@ -204,14 +203,17 @@ template <class T, class Shape> class Totals {
     void add(const T* z, const T* responsibilities, int padded, double unit, Range components) {
         for (Size k = components.first; k < components.last; ++k) {
             const T* resp = responsibilities + (k - components.first) * stride;
-            Vec<T> total{}, matter{};
-            for (int i = 0; i < padded; i += LANES<T>) {
-                const Vec<T> r = load(resp + i);
-                total += r;
-                matter += r > T(NEGLIGIBLE) ? fill<T>(T(1)) : Vec<T>{};
-            }
-            counts[k] += unit * sum<T>(total);
-            const double share = double(sum<T>(matter)) / padded;
+            Vec<T> total[STRIP], matter[STRIP];
+            clear<T>(total);
+            clear<T>(matter);
+            for (int i = 0; i < padded; i += STRIP * LANES<T>)
+                EMKIT_UNROLL for (int v = 0; v < STRIP; ++v) {
+                    const Vec<T> r = load(resp + i + v * LANES<T>);
+                    total[v] += r;
+                    matter[v] += r > T(NEGLIGIBLE) ? fill<T>(T(1)) : Vec<T>{};
+                }
+            counts[k] += unit * sum<T>(total[0] + total[1] + total[2]);
+            const double share = double(sum<T>(matter[0] + matter[1] + matter[2])) / padded;
             if (share == 0.0) continue;
             const Rows<T> rows{z, resp, stride, padded};
             shape.accumulate(k, share <= Shape::WORTH_MOVING ? compact<T>(rows, d, moved, kept) : rows, unit);

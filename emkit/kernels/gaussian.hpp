@@ -169,24 +169,26 @@ void distances(const Rows<T>& rows, Size d, const T* mean, const T* precision, T
 // Adds sums of r (z - mean) and, if SECONDS, r (z - mean)^2 for P columns; the latter in one place if second_step is 0.
 template <bool SECONDS, int P, class T>
 void moments_of(const Rows<T>& rows, const T* z, const T* mean, double unit, double* first, double* second, int second_step) {
-    constexpr int N = LANES<T>;
+    constexpr int N = LANES<T>, WAYS = P == 1 ? STRIP : 1;  // sums of one column do not wait for each other
     const Size stride = rows.stride, count = rows.count;
     const T* weight = rows.weight;
-    Vec<T> f[P], s[P], center[P];
+    Vec<T> f[WAYS][P], s[WAYS][P], center[P];
     clear<T>(f);
     clear<T>(s);
     EMKIT_UNROLL for (int p = 0; p < P; ++p) center[p] = fill<T>(mean[p]);
-    for (Size i = 0; i < count; i += N) {
-        const Vec<T> r = load(weight + i);
-        EMKIT_UNROLL for (int p = 0; p < P; ++p) {
-            const Vec<T> deviation = load(z + p * stride + i) - center[p], weighted = r * deviation;
-            f[p] += weighted;
-            if constexpr (SECONDS) s[p] += weighted * deviation;
+    for (Size i = 0; i < count; i += WAYS * N)
+        EMKIT_UNROLL for (int v = 0; v < WAYS; ++v) {
+            const Vec<T> r = load(weight + i + v * N);
+            EMKIT_UNROLL for (int p = 0; p < P; ++p) {
+                const Vec<T> deviation = load(z + p * stride + i + v * N) - center[p], weighted = r * deviation;
+                f[v][p] += weighted;
+                if constexpr (SECONDS) s[v][p] += weighted * deviation;
+            }
         }
-    }
     EMKIT_UNROLL for (int p = 0; p < P; ++p) {
-        first[p] += unit * sum<T>(f[p]);
-        if constexpr (SECONDS) second[p * second_step] += unit * sum<T>(s[p]);
+        EMKIT_UNROLL for (int v = 1; v < WAYS; ++v) f[0][p] += f[v][p], s[0][p] += s[v][p];
+        first[p] += unit * sum<T>(f[0][p]);
+        if constexpr (SECONDS) second[p * second_step] += unit * sum<T>(s[0][p]);
     }
 }
 

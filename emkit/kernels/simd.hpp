@@ -158,15 +158,23 @@ template <int I> inline Vec<double> spread(Vec<double> v) {
 #endif
 }
 
-// Whole numbers in fewer bits.
-template <class Index> inline void narrow(Lanes<double>::Bits v, Index* to) {
+// Numbers in fewer bits.
+template <class Numbers, class Number> inline void narrow(Numbers v, Number* to) {
 #if defined(__GNUC__) || defined(__clang__)
-    typedef Index Small __attribute__((vector_size(sizeof(Index) * LANES<double>)));
+    typedef Number Small __attribute__((vector_size(sizeof(Number) * LANES<double>)));
     const Small small = __builtin_convertvector(v, Small);
     std::memcpy(to, &small, sizeof small);
 #else
-    *to = Index(v);
+    *to = Number(v);
 #endif
+}
+
+// get(n) in lane n.
+template <class Get, std::size_t... I> EMKIT_INLINE inline Vec<double> lanes_of(Get get, std::index_sequence<I...>) {
+    return Vec<double>{get(I)...};
+}
+template <class Get> EMKIT_INLINE inline Vec<double> lanes_of(Get get) {
+    return lanes_of(get, std::make_index_sequence<LANES<double>>{});
 }
 
 #if defined(__GNUC__) || defined(__clang__)
