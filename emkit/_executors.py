@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import joblib
 from joblib.parallel import get_active_backend
-from threadpoolctl import ThreadpoolController
+from threadpoolctl import LibController, ThreadpoolController
 
 from ._sources import Blocks
 
@@ -112,8 +112,8 @@ def count_workers(n_jobs: int | None) -> int:
 
 
 @cache
-def _controller() -> ThreadpoolController:
-    return ThreadpoolController()  # scans the loaded libraries: once
+def _blas() -> list[LibController]:
+    return list(ThreadpoolController().select(user_api="blas").lib_controllers)  # scans the loaded libraries: once
 
 
 class _OneBlasThread:
@@ -122,7 +122,7 @@ class _OneBlasThread:
     def __init__(self) -> None:
         self._lock = Lock()
         self._inside = 0
-        self._limit: Any = None
+        self._before: list[int] = []
 
     def renew_lock(self) -> None:
         """In a forked child: a thread that held the lock is not there to let it go."""
@@ -131,14 +131,17 @@ class _OneBlasThread:
     def __enter__(self) -> None:
         with self._lock:
             if not self._inside:
-                self._limit = _controller().limit(limits=1, user_api="blas")
+                self._before = [library.get_num_threads() for library in _blas()]
+                for library in _blas():
+                    library.set_num_threads(1)
             self._inside += 1
 
     def __exit__(self, *error: object) -> None:
         with self._lock:
             self._inside -= 1
             if not self._inside:
-                self._limit.restore_original_limits()
+                for library, n_threads in zip(_blas(), self._before, strict=True):
+                    library.set_num_threads(n_threads)
 
 
 _ONE_BLAS_THREAD = _OneBlasThread()

@@ -278,8 +278,7 @@ class Together {
                 s += load(f + k * N) * backward[k];
                 sums += joint[k];
             });
-            const Vec<double> seen = running ? s : lowest;
-            lowest = seen < lowest ? seen : lowest;
+            lowest = smaller<double>(running ? s : lowest, lowest);
             const Vec<double> share = weight / larger<double>(s, fill<double>(LEAST));
             const Vec<double> here = running ? share : zero, onward = ongoing ? share : zero;
             if (below(sums, SMALL)) {

@@ -90,9 +90,7 @@ void pack(const Data& data, const double* inverse_scale, Offset offset, int coun
             const T* from = static_cast<const T*>(data.x) + j * data.column_stride;
             T* to = z + j * stride + i0;
             const auto standardise = [&](int i, auto x) EMKIT_INLINE {
-                Vec<double> v = (lanes_of(x) - c) * s;
-                v = v > -far ? v : -far;
-                narrow(v < far ? v : far, to + i);
+                narrow(smaller<double>(larger<double>((lanes_of(x) - c) * s, -far), far), to + i);
             };
             const int here = std::min(BLOCK, count - i0);
             if (here == BLOCK) {

@@ -119,8 +119,30 @@ template <class T, int P, int Q> EMKIT_INLINE inline void clear(Vec<T> (&accumul
     EMKIT_UNROLL for (int p = 0; p < P; ++p) clear<T>(accumulators[p]);
 }
 
-// The second operand where either is NaN.
+// The second operand where either is NaN; compilers make two instructions of `a > b ? a : b`, and GCC warns of
+// intrinsics without a mask.
+#if defined(__AVX512F__)
+template <class T> inline Vec<T> larger(Vec<T> a, Vec<T> b) {
+    if constexpr (sizeof(T) == 8) return (Vec<T>)_mm512_maskz_max_pd(0xFF, (__m512d)a, (__m512d)b);
+    else return (Vec<T>)_mm512_maskz_max_ps(0xFFFF, (__m512)a, (__m512)b);
+}
+template <class T> inline Vec<T> smaller(Vec<T> a, Vec<T> b) {
+    if constexpr (sizeof(T) == 8) return (Vec<T>)_mm512_maskz_min_pd(0xFF, (__m512d)a, (__m512d)b);
+    else return (Vec<T>)_mm512_maskz_min_ps(0xFFFF, (__m512)a, (__m512)b);
+}
+#elif defined(__AVX2__)
+template <class T> inline Vec<T> larger(Vec<T> a, Vec<T> b) {
+    if constexpr (sizeof(T) == 8) return (Vec<T>)_mm256_max_pd((__m256d)a, (__m256d)b);
+    else return (Vec<T>)_mm256_max_ps((__m256)a, (__m256)b);
+}
+template <class T> inline Vec<T> smaller(Vec<T> a, Vec<T> b) {
+    if constexpr (sizeof(T) == 8) return (Vec<T>)_mm256_min_pd((__m256d)a, (__m256d)b);
+    else return (Vec<T>)_mm256_min_ps((__m256)a, (__m256)b);
+}
+#else
 template <class T> inline Vec<T> larger(Vec<T> a, Vec<T> b) { return a > b ? a : b; }
+template <class T> inline Vec<T> smaller(Vec<T> a, Vec<T> b) { return a < b ? a : b; }
+#endif
 
 // Which lanes are below those of a bound, a bit for each.
 inline unsigned below(Vec<double> v, Vec<double> bound) {
