@@ -39,12 +39,11 @@ class Secants:
     def __len__(self) -> int:
         return len(self._dx)
 
-    def observe(self, x: Array, gx: Array) -> None:
-        """Take in an accepted point and its image; the oldest of a full memory is forgotten."""
-        f = gx - x
+    def observe(self, x: Array, f: Array) -> None:
+        """Take in an accepted point and its step; the oldest of a full memory is forgotten."""
         if self._last is not None:
             dx = x - self._last[0]
-            if dx.any():
+            if dx @ dx > 0.0:
                 if len(self._dx) == min(self._memory, len(x)):
                     del self._dx[0], self._df[0]
                 self._dx.append(dx)
@@ -224,7 +223,7 @@ class Anderson:
         """Remember the change since the last point."""
         if len(self._secants) >= min(self._memory, len(x)):
             self._secants.forget()
-        self._secants.observe(x, gx)
+        self._secants.observe(x, gx - x)
         self._successes += self._proposed
         self._proposed = False
 

@@ -7,7 +7,7 @@ a finite point; in logarithms it lies at minus infinity, and extrapolation towar
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -175,11 +175,16 @@ class Cholesky(Chart):
 
 def pack(params: Any, charts: Mapping[str, Any]) -> Array:
     """Free coordinates of (nested) parameters, as one vector."""
-    pieces = []
+    return np.concatenate(list(_packed(params, charts)))
+
+
+def _packed(params: Any, charts: Mapping[str, Any]) -> Iterator[Array]:
     for name, value in zip(params._fields, params, strict=True):
         chart = charts[name]
-        pieces.append(chart.pack(value) if isinstance(chart, Chart) else pack(value, chart))
-    return np.concatenate(pieces)
+        if isinstance(chart, Chart):
+            yield chart.pack(value)
+        else:
+            yield from _packed(value, chart)
 
 
 def unpack(free: Array, charts: Mapping[str, Any], like: Any) -> Any:

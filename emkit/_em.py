@@ -104,21 +104,22 @@ class Pace:
     def observe(self, x: Array, gx: Array, gain: float | None, promise: float = np.nan) -> None:
         """Take in the step from ``x`` to ``gx``, its promise, and the gain of the EM step to ``x`` (None: none)."""
         self._promise, self._rate = promise, None
-        previous, self._length = self._length, _length(gx - x)
+        step = gx - x
+        previous, self._length = self._length, _length(step)
         size = _length(x)
         least = self.rounding.step * size
         if self._length > least:  # a shorter step is noise, which has no pace
-            self.secants.observe(x, gx)
+            self.secants.observe(x, step)
         earlier, self._gain = self._gain, gain
         self._ratio = np.nan
         if gain is None:
             return
-        self.at_rest = self._length <= np.sqrt(self.rounding.step) * size
+        self.at_rest = self._length <= math.sqrt(self.rounding.step) * size
         self.fixed = self._length <= least
         if not self.fixed:
             self._ratio = self._length / previous if previous > least else 1.0
             if earlier is not None and earlier > self.rounding.objective:
-                self._ratio = max(self._ratio, np.sqrt(max(gain, 0.0) / earlier))
+                self._ratio = max(self._ratio, math.sqrt(max(gain, 0.0) / earlier))
         self.idle = 0 if gain > self.rounding.objective else self.idle + int(self._length <= previous)
 
     @property
@@ -133,7 +134,7 @@ class Pace:
         """At most how much is left to gain, in nats; infinite if neither a promise nor a plain step tells."""
         if self._gain is not None and self.fixed:
             return 0.0
-        if np.isfinite(self._promise):
+        if math.isfinite(self._promise):
             rate = self.rate
             return self._promise / (1.0 - rate) if rate < 1.0 else np.inf
         if self._gain is None:
@@ -286,7 +287,8 @@ def climb(
 
 
 def _rounding_at(params: Params, model: Model, least: Rounding) -> Rounding:
-    return least._replace(objective=least.objective * model.condition(params))
+    condition = model.condition(params)
+    return least if condition == 1.0 else least._replace(objective=least.objective * condition)
 
 
 def _check_same(objective: float, recorded: float, rounding: Rounding) -> None:

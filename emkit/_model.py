@@ -45,8 +45,8 @@ class Degenerate(ArithmeticError):
 
 
 def add(left: Tree, right: Tree) -> Tree:
-    """Add statistics field by field; None adds nothing."""
-    if right is None:
+    """Add statistics field by field; None adds nothing, nor does 0.0."""
+    if right is None or (type(right) is float and not right):
         return left
     if isinstance(left, tuple) and hasattr(left, "_make"):
         return left._make(map(add, left, right))  # type: ignore[no-any-return, call-overload]

@@ -252,7 +252,9 @@ class MarkovChain(Model):
         if self.stationary:
             transmat = _stationary_step(stats.starts, stats.transitions, params.transmat)
             return Chain(stationary(transmat), transmat, law)
-        return Chain(_shares(stats.starts, params.startprob), _shares(stats.transitions, params.transmat), law)
+        counts = np.concatenate([stats.starts[None], stats.transitions])
+        shares = _shares(counts, np.concatenate([params.startprob[None], params.transmat]))
+        return Chain(shares[0], shares[1:], law)
 
     def recentre(self, stats: ChainTotals, params: Chain, new: Chain) -> ChainTotals:
         """The same sums about other parameters; starts and transitions are about none."""
@@ -262,10 +264,10 @@ class MarkovChain(Model):
         """Imaginary starts and transitions, where they are possible, and the law's own prior."""
         starts, transitions = self.start_prior - 1.0, self.trans_prior - 1.0
         startprob, log_prior = self._startprob(params), 0.0
-        if np.ndim(starts) or starts:
+        if isinstance(starts, np.ndarray) or starts:
             starts = np.where(startprob > 0.0, starts, 0.0)
             log_prior += _log_dirichlet(starts, startprob)
-        if np.ndim(transitions) or transitions:
+        if isinstance(transitions, np.ndarray) or transitions:
             transitions = np.where(params.transmat > 0.0, transitions, 0.0)
             log_prior += _log_dirichlet(transitions, params.transmat)
         law = self.law.prior(params.law)

@@ -322,7 +322,7 @@ def test_outliers_lose_no_states(build, behind, ahead, seed):
 def test_two_threads_give_the_same_bits(build, K):
     rng = np.random.default_rng(K)
     # The best path through few states is found sooner than a second thread begins, unless it is very long.
-    lengths = np.array([20_000, 1, 2, 3, 240_001 if 2 <= K <= 4 else 30_001])
+    lengths = np.array([20_000, 1, 2, 3, 240_001 if K <= 4 else 40_001])
     arguments = observe(rng, lengths.sum(), K, 3.0, False), lengths, *chain(rng, K, False)
     weight = rng.exponential(size=len(lengths))
     one, two = (forward_backward(build, *arguments, weight, n_threads=n) for n in (1, 2))

@@ -42,7 +42,7 @@ struct Transitions {
 };
 
 // Multiplications of a pass through a sequence that take longer than to start a thread.
-inline bool worth_a_thread(Size T, Size K) { return T * K * (K + 8) > 1 << 18; }
+inline bool worth_a_thread(Size T, Size K) { return T * K * (K + 8) > 1 << 21; }
 
 template <class Left, class Right> void both(bool at_once, Left left, Right right) {
     if (at_once) {

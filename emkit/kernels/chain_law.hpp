@@ -45,6 +45,17 @@ class Law {
     void densities(const Selection& rows, Range states, Range wanted, double* l, double* highest) {
         log_densities(rows, states, l);
         double *const end = l + states.count() * STRIDE, *const first = l + wanted.first * STRIDE, *const last = l + wanted.last * STRIDE;
+        if (states.count() == 2 && wanted.count() == 2) {  // the higher of two needs no exponential
+            double* const other = l + STRIDE;
+            for (int i = 0; i < rows.count; i += N) {
+                const Vec<double> a = load(l + i), b = load(other + i), m = larger<double>(larger<double>(a, b), fill<double>(LOWEST));
+                const Vec<double> e = exp<double>(smaller<double>(a, b) - m), one = fill<double>(1.0);
+                store<double>(l + i, a < m ? e : one);
+                store<double>(other + i, b < m ? e : one);
+                store<double>(highest + i, m);
+            }
+            return;
+        }
         for (int i = 0; i < rows.count; i += N) {
             Vec<double> m = fill<double>(LOWEST);
             for (double* state = l + i; state < end; state += STRIDE) m = larger<double>(load(state), m);

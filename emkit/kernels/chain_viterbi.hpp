@@ -290,7 +290,7 @@ template <class Index> void decode(const Chain& chain, Law& one, Law& two, Size*
     Advance<Index> left({chain.transmat, K, false}, chain.startprob, one), right({chain.transmat, K, true}, ones.data(), two);
     const Size width = left.width;
     const std::unique_ptr<Index[]> sources(new Index[chain.longest() * width]);
-    const Size faster = std::is_same_v<Index, Packed> ? 16 : 1;  // in turn, few states are gone through before a thread has begun
+    const Size faster = std::is_same_v<Index, Packed> ? 2 : 1;  // in turn, few states are gone through before a thread has begun
     chain.for_each([&](Size s, Size begin, Size T) {
         Size middle = T, last = 0, next = 0;
         double best = IMPOSSIBLE;
