@@ -8,6 +8,8 @@
 
 #include "chain_law.hpp"
 
+#include <utility>
+
 namespace emkit {
 namespace {
 
@@ -21,19 +23,28 @@ struct Lane {
 class Together {
   public:
     Lane lanes[N];
-    Buffer<double> first;     // (K, N) probabilities of the first state
-    Buffer<double> last;      // (K, N) probability of what follows the last row, for each state there
-    Buffer<double> products;  // (K, K, N) for each state at the first row: probabilities of the rows and of the last state
-    Buffer<double> powers;    // (K, N) of 2, by which to multiply them
-    Buffer<double> ends;      // (K, N) proportional to the probabilities of the last state given the rows
-    Buffer<double> begins;    // (K, N) proportional to the probability of the first row and what follows, for each state
-    Buffer<double> starts;    // (K, N) weighted probabilities of the first state
+    double* first;     // (K, N) probabilities of the first state
+    double* last;      // (K, N) probability of what follows the last row, for each state there
+    double* products;  // (K, K, N) for each state at the first row: probabilities of the rows and of the last state
+    double* powers;    // (K, N) of 2, by which to multiply them
+    double* ends;      // (K, N) proportional to the probabilities of the last state given the rows
+    double* begins;    // (K, N) proportional to the probability of the first row and what follows, for each state
+    double* starts;    // (K, N) weighted probabilities of the first state
 
     // For lanes of at most T rows.
     Together(const double* transmat, Size K, Size T, Law& law)
-        : first(K * N), last(K * N), products(K * K * N), powers(K * N), ends(K * N), begins(K * N), starts(K * N), K(K), row(K * N),
-          law(law), A(K * K), transposed(K * K), b(std::min(blocks(T), WINDOW) * K * STRIDE), x((std::min(T, ROWS_KEPT) + 1) * row),
-          from(STEPS * row), to((STEPS + 1) * row), back(row), pairs(K * row), selections(std::min(blocks(T), WINDOW)) {
+        : K(K), row(K * N), law(law), selections(std::min(blocks(T), WINDOW)) {
+        const std::pair<double**, Size> parts[] = {
+            {&first, row}, {&last, row}, {&products, K * row}, {&powers, row}, {&ends, row}, {&begins, row}, {&starts, row},
+            {&A, round_up(K * K, N)}, {&transposed, round_up(K * K, N)}, {&b, Size(selections.size()) * K * STRIDE},
+            {&x, (std::min(T, ROWS_KEPT) + 1) * row}, {&from, STEPS * row}, {&to, (STEPS + 1) * row}, {&back, row}, {&pairs, K * row}};
+        Size size = 0;
+        for (const auto& part : parts) size += part.second;
+        double* part_of_it = memory.emplace(size);
+        for (const auto& [part, size] : parts) {
+            *part = part_of_it;
+            part_of_it += size;
+        }
         for (Size i = 0; i < K; ++i)
             for (Size j = 0; j < K; ++j) A[i * K + j] = transposed[j * K + i] = transmat[i * K + j];
         marks.reserve((blocks(T) - 1) / WINDOW * (row + N));
@@ -314,7 +325,8 @@ class Together {
 
     const Size K, row;
     Law& law;
-    Buffer<double> A, transposed, b, x, from, to, back, pairs;
+    std::optional<Buffer<double>> memory;  // of all arrays at once
+    double *A, *transposed, *b, *x, *from, *to, *back, *pairs;
     Size firsts[N], T[N];
     double lengths[N], weights[N], total[N], least[N], logliks[N];
     std::vector<Selection> selections;

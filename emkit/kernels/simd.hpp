@@ -273,7 +273,7 @@ template <class T, int N> EMKIT_INLINE inline Vec<T> polynomial(const T (&coeffi
 }
 
 // exp(x) for x <= 0, within 2 ulp; exactly 0 where the result would not be a normal number, and for -inf.
-template <class T> inline Vec<T> exp(Vec<T> x) {
+template <class T> EMKIT_INLINE inline Vec<T> exp(Vec<T> x) {
     using F = Format<T>;
     using Bits = typename Lanes<T>::Bits;
     // x = n log 2 + r. Adding 1.5 * 2^mantissa_bits rounds to an integer and leaves n in the lowest bits.
