@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import lru_cache, partial
 from itertools import pairwise
 from operator import add
 from typing import Any, NamedTuple
@@ -44,7 +44,7 @@ class Rows(NamedTuple):
     @property
     def log_unit(self) -> float:
         """Logarithm of the volume of one unit of ``z``: what a log-density loses in the user's units."""
-        return float(np.log(self.scale).sum())
+        return _log_volume(self.scale.tobytes())
 
     def cut(self, rows: slice | Array) -> Rows:
         """Part of the rows."""
@@ -55,6 +55,11 @@ class Rows(NamedTuple):
     def others(self, X: Any, weight: Array | None) -> Rows:
         """Other rows, in the same coordinates."""
         return self._replace(X=X, weight=weight, scatter=None, patterns=None)
+
+
+@lru_cache(maxsize=64)
+def _log_volume(scale: bytes) -> float:
+    return float(np.log(np.frombuffer(scale)).sum())  # every step of a fit asks for the same
 
 
 def cuts(n_rows: int, work_per_row: int) -> list[slice]:

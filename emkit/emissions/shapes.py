@@ -36,7 +36,7 @@ def _factor(covariances: Array) -> Array:
 
 
 def _positive(variances: Array) -> Array:
-    if not (variances > 0.0).all():
+    if not variances.min() > 0.0:
         k = int(np.argmin(variances.reshape(len(variances), -1).min(axis=1)))
         raise Degenerate(f"component {k} has a variance of 0; {_REMEDY}")
     return variances
@@ -350,7 +350,7 @@ class Diagonal(_Uncorrelated):
         return k * d
 
     def _spread(self, stats: Sums, means: Array, counts: Array, delta: Array) -> Array:
-        return _positive(stats.seconds / counts[:, None] - delta**2)
+        return _positive(stats.seconds / counts[:, None] - delta * delta)
 
     def _moved(self, stats: Sums, away: Array) -> Array:
         return np.asarray(stats.seconds - 2.0 * stats.firsts * away + stats.counts[:, None] * away**2)
