@@ -181,7 +181,7 @@ def pack(params: Any, charts: Mapping[str, Any]) -> Array:
 def _packed(params: Any, charts: Mapping[str, Any]) -> Iterator[Array]:
     for name, value in zip(params._fields, params, strict=True):
         chart = charts[name]
-        if isinstance(chart, Chart):
+        if hasattr(chart, "pack"):  # a Chart; to ask for its class takes longer than to pack a few numbers
             yield chart.pack(value)
         else:
             yield from _packed(value, chart)

@@ -253,7 +253,7 @@ class MarkovChain(Model):
             transmat = _stationary_step(stats.starts, stats.transitions, params.transmat)
             return Chain(stationary(transmat), transmat, law)
         counts = np.concatenate([stats.starts[None], stats.transitions])
-        shares = _shares(counts, np.concatenate([params.startprob[None], params.transmat]))
+        shares = _shares(counts, params.startprob, params.transmat)
         return Chain(shares[0], shares[1:], law)
 
     def recentre(self, stats: ChainTotals, params: Chain, new: Chain) -> ChainTotals:
@@ -525,18 +525,22 @@ def _log_dirichlet(counts: Array, probabilities: Array) -> float:
         return float(np.broadcast_to(counts, seen.shape)[seen] @ np.log(probabilities[seen]))
 
 
-def _shares(counts: Array, previous: Array) -> Array:
-    """Shares along the last axis; zeros stay, others do not become zero; without counts the previous shares."""
+def _shares(counts: Array, *previous: Array) -> Array:
+    """Shares along the last axis; zeros stay, others do not become zero; without counts those before, row by row."""
     total = counts.sum(axis=-1, keepdims=True)
     if total.min() > _EMPTY:
         shares = counts / total
     else:
         seen = total > _EMPTY
-        shares = np.where(seen, counts / np.where(seen, total, 1.0), previous)
+        shares = np.where(seen, counts / np.where(seen, total, 1.0), _rows_of(previous, counts))
     if shares.min() >= _LEAST:  # what was zero has no counts
         return np.asarray(shares)
-    shares = np.where(previous > 0.0, np.maximum(shares, _LEAST), 0.0)
+    shares = np.where(_rows_of(previous, counts) > 0.0, np.maximum(shares, _LEAST), 0.0)
     return np.asarray(shares / shares.sum(axis=-1, keepdims=True))
+
+
+def _rows_of(parts: tuple[Array, ...], like: Array) -> Array:
+    return np.vstack(parts).reshape(like.shape)
 
 
 def _stationary_step(starts: Array, transitions: Array, transmat: Array) -> Array:
