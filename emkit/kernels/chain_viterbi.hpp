@@ -27,15 +27,15 @@ template <class Index> Size source(const Index* row, Size state) { return row[st
 template <class Index> class Advance {
     static constexpr bool packed = std::is_same_v<Index, Packed>;
     const LogTransitions M;
-    const Size K, stride;
+    const Size K, stride, apart;  // the last: from row to row of densities; those of few states are followed by the next row
 
   public:
     const Size width;  // of the sources of a row
 
     // `first` are the probabilities before anything is seen: startprob from the left, ones from the right.
     Advance(const Transitions& A, const double* first, Law& law)
-        : M(A), K(A.K), stride(M.stride), width(packed ? 1 : stride), left(!A.transposed), step(left ? stride : -stride),
-          onward(left ? width : -width), law(law), log_first(stride), most(stride), least(stride), states(stride * STRIDE), l(ROWS * stride), zeros(stride), entry(stride), memory(4 * stride), x(memory + stride) {
+        : M(A), K(A.K), stride(M.stride), apart(packed ? FEW : stride), width(packed ? 1 : stride), left(!A.transposed), step(left ? apart : -apart),
+          onward(left ? width : -width), law(law), log_first(stride), most(stride), least(stride), states(stride * STRIDE), l(ROWS * apart + N), zeros(stride), entry(stride), memory(4 * stride), x(memory + stride) {
         law.make_room(1);
         std::fill(log_first + 0, log_first + stride, IMPOSSIBLE);
         for (Size k = 0; k < K; ++k) log_first[k] = std::log(first[k]);
@@ -129,14 +129,28 @@ template <class Index> class Advance {
         }
     };
 
+    // The transpose of four states on vectors of eight rows: squares of four, then the rows of two vectors in a row.
+    static void transpose_few(const double* states, Size rows, double* l) {
+        constexpr auto lanes = std::make_index_sequence<N>{};
+        for (Size i = 0; i < rows; i += N, l += 4 * N) {
+            Vec<double> few[4];
+            EMKIT_UNROLL for (int k = 0; k < 4; ++k) few[k] = load(states + k * STRIDE + i);
+            trade<double, 1>(few[0], few[1], lanes), trade<double, 1>(few[2], few[3], lanes);
+            trade<double, 2>(few[0], few[2], lanes), trade<double, 2>(few[1], few[3], lanes);
+            trade<double, 4>(few[0], few[1], lanes), trade<double, 4>(few[2], few[3], lanes);
+            store<double>(l, few[0]), store<double>(l + N, few[2]), store<double>(l + 2 * N, few[1]), store<double>(l + 3 * N, few[3]);
+        }
+    }
+
     // The next block of rows, of which some are still to do: the very first has no row before it.
     bool fetch() {
         count = todo = int(std::min<Size>(ROWS, T - seen));
         if (count == 0) return false;
         const Size row = left ? seen : T - seen - count, first = left ? 0 : count - 1;
         law.log_densities({begin + row, count}, {0, K}, states);
-        transpose(states, STRIDE, stride, round_up(count, N), l, stride);
-        density = l + first * stride;
+        if constexpr (packed && N == 8) transpose_few(states, round_up(count, N), l);
+        else transpose(states, STRIDE, apart, round_up(count, N), l, apart);
+        density = l + first * apart;
         source = sources + (row + first) * width;
         if (seen == 0) std::copy(log_first + 0, log_first + stride, x);
         std::copy(x, x + stride, entry + 0);
@@ -161,7 +175,7 @@ template <class Index> class Advance {
         const Size row = left ? seen - count : T - seen, first = left ? 0 : count - 1;
         std::copy(entry + 0, entry + stride, x);
         source = sources + (row + first) * width;
-        const double* l_row = l + first * stride;
+        const double* l_row = l + first * apart;
         for (int r = 0; r < count; ++r, l_row += step, source += onward) {
             if (r > 0 || !starts) {
                 density = zeros + 0, todo = 1;
