@@ -13,7 +13,7 @@ namespace {
 
 constexpr int N = LANES<double>;
 constexpr double LEAST = 1e-200;                                           // chain.py
-constexpr double NEGLIGIBLE = 1e-240;                                      // beside LEAST: less than rounding
+constexpr double NEGLIGIBLE = 1e-220;                                      // beside LEAST: less than rounding
 constexpr double SMALL = 0x1p-64;                                          // a sum of probabilities to be scaled
 constexpr double LOWEST = std::numeric_limits<double>::lowest() / 4;       // of a row that is not impossible
 constexpr double IMPOSSIBLE = -std::numeric_limits<double>::infinity();

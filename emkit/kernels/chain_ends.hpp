@@ -180,7 +180,7 @@ template <class Matrix> class Half {
     }
 
   private:
-    static constexpr int BLOCK = 96;
+    static constexpr int BLOCK = Matrix::BLOCK;
 
     Size memory() const { return (BLOCK + 4) * stride; }  // at either end a row more, and a margin for the diagonals
     double* at(double* rows, Size row = 0) const { return rows + (row + 2) * stride; }

@@ -40,10 +40,10 @@ class Together {
             {&x, (std::min(T, ROWS_KEPT) + 1) * row}, {&from, STEPS * row}, {&to, (STEPS + 1) * row}, {&back, row}, {&pairs, K * row}};
         Size size = 0;
         for (const auto& part : parts) size += part.second;
-        double* part_of_it = memory.emplace(size);
-        for (const auto& [part, size] : parts) {
-            *part = part_of_it;
-            part_of_it += size;
+        double* rest = memory.emplace(size);
+        for (const auto& part : parts) {
+            *part.first = rest;
+            rest += part.second;
         }
         for (Size i = 0; i < K; ++i)
             for (Size j = 0; j < K; ++j) A[i * K + j] = transposed[j * K + i] = transmat[i * K + j];

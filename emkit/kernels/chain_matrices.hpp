@@ -71,6 +71,7 @@ class Padded {
 
 class Dense : public Padded {
   public:
+    static constexpr int BLOCK = 96;  // rows at a time, of all states: as many as a cache holds
     const Size size;
 
     bool is_costly() const { return K > 16; }
@@ -141,6 +142,7 @@ std::vector<Size> diagonals(const Transitions& A) {
 // A few diagonals: left-right and banded chains. Their sequences are in few states at a time: the others are passed over.
 class Band : public Padded {
   public:
+    static constexpr int BLOCK = 192;  // of few states
     const std::vector<Size> offsets;
     const Size size;
 
