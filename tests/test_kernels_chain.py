@@ -576,3 +576,59 @@ def test_compiled_halves_are_the_reference(build, shape, dtype, seed, n, d, K, s
     for value, true in zip(sums, truths, strict=True):
         assert value.shape == true.shape
         np.testing.assert_allclose(value, true, rtol=0, atol=tolerance * (1 + np.abs(true).max(initial=0)))
+
+
+# Whole steps -----------------------------------------------------------------------------------------------------------
+
+# About whole vectors, blocks of them and windows of blocks, and long enough to be cut into pieces.
+LENGTHS = [1, 2, 7, 8, 9, 23, 24, 25, 95, 97, 191, 192, 193, 385, 1030]
+
+
+def expect_chain(build, shape, rows, lengths, weight, startprob, transmat, n_threads=1):
+    logliks = np.full(len(lengths), np.nan)
+    sums = getattr(kernels.load(build), f"expect_chain_{shape}")(
+        *rows, lengths, weight, startprob, transmat, logliks, n_threads
+    )
+    return None if sums is None else (logliks, *sums)
+
+
+@builds
+@pytest.mark.parametrize("shape", [*SHAPES, "symbols"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@examples(15)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    lengths=st.lists(st.sampled_from(LENGTHS), min_size=1, max_size=30),
+    d=st.sampled_from([1, 2, 9]),
+    K=st.integers(1, 20),
+    zeros=st.booleans(),
+    strided=st.booleans(),
+)
+def test_a_whole_step_is_the_reference(build, shape, dtype, seed, lengths, d, K, zeros, strided):
+    rng, lengths = np.random.default_rng(seed), np.array(lengths)
+    if shape == "symbols":
+        numbers = rng.integers(5, size=(lengths.sum(), 1)).astype(np.float64)
+        numbers[rng.random(len(numbers)) < 0.1] = np.nan
+        table = np.vstack([np.log(rng.dirichlet(np.ones(5), size=K).T), np.zeros(K)])
+        rows = numbers, np.ascontiguousarray(table)
+    else:
+        rows = gaussian(seed, shape, lengths.sum(), d, K, dtype)[:-1]
+        if strided:
+            rows = np.asfortranarray(rows[0]), *rows[1:]
+    arguments = shape, rows, lengths, rng.exponential(size=len(lengths)), *chain(rng, K, zeros)
+    found, true = expect_chain(build, *arguments), expect_chain("reference", *arguments)
+    assert found is not None
+    assert_same(found, true, digits=10 if dtype == np.float64 else 3)
+    for one, two in zip(found, expect_chain(build, *arguments, n_threads=2), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+@builds
+@pytest.mark.parametrize("K", [2, 10])
+def test_many_short_sequences_give_the_same_bits_on_two_threads(build, K):
+    rng = np.random.default_rng(K)
+    lengths = rng.integers(1, 60, size=6_000)
+    rows = gaussian(K, "diag", lengths.sum(), 1, K)[:-1]
+    arguments = "diag", rows, lengths, None, *chain(rng, K, False)
+    for one, two in zip(*(expect_chain(build, *arguments, n_threads=n) for n in (1, 2)), strict=True):
+        np.testing.assert_array_equal(one, two)
