@@ -196,7 +196,8 @@ def climb(
     noise = [model.rounding(block) for block in outlines(blocks)]
     least = Rounding(sum(each.objective for each in noise), noise[0].step)
     rounding = _rounding_at(params, model, least)
-    at = Progress(params, pack(params, model.charts), accelerate(), Pace(rounding), max(tol, rounding.objective))
+    charts = model.charts
+    at = Progress(params, pack(params, charts), accelerate(), Pace(rounding), max(tol, rounding.objective))
     if watch is not None:
         watch.begin(number, at)
     resumed = bool(at.history)
@@ -222,7 +223,7 @@ def climb(
             assert isinstance(turn, Step)
             rounding = pace.rounding = there or _rounding_at(point, model, least)
             close = max(tol, rounding.objective)
-            gx = pack(turn.image, model.charts)
+            gx = pack(turn.image, charts)
             if resumed:
                 _check_same(turn.objective, at.history[-1], rounding)
             else:
@@ -265,7 +266,7 @@ def climb(
             proposal = None if due else accelerator.propose(x, gx, pace.secants)
             plain = proposal is None or not np.isfinite(proposal).all()
             x = gx if proposal is None or plain else proposal
-            point = turn.image if plain else unpack(x, model.charts, turn.image)
+            point = turn.image if plain else unpack(x, charts, turn.image)
     except KeyboardInterrupt:
         if here is None:
             raise

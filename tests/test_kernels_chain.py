@@ -578,7 +578,7 @@ def test_compiled_halves_are_the_reference(build, shape, dtype, seed, n, d, K, s
         np.testing.assert_allclose(value, true, rtol=0, atol=tolerance * (1 + np.abs(true).max(initial=0)))
 
 
-# Whole steps -----------------------------------------------------------------------------------------------------------
+# Whole steps ----------------------------------------------------------------------------------------------------------
 
 # About whole vectors, blocks of them and windows of blocks, and long enough to be cut into pieces.
 LENGTHS = [1, 2, 7, 8, 9, 23, 24, 25, 95, 97, 191, 192, 193, 385, 1030]

@@ -202,17 +202,21 @@ class Gaussian(Emission):
         return part._replace(patterns=find_holes(part))
 
     def frame(self, params: Gaussians, X: Array) -> Rows:
-        """Rows to predict, in units of all components together."""
-        center, deviations = self._overall(params)
-        return Rows(X, None, center, self.units(deviations))
+        """Rows to predict, in units that suit all components."""
+        center, _, _, unit = self._extent(params)
+        return Rows(X, None, center, self.units(unit))
 
-    def _overall(self, params: Gaussians) -> tuple[Array, Array]:
-        """Mean and standard deviations (d,) of components of equal weight."""
+    def _extent(self, params: Gaussians) -> tuple[Array, Array, Array, Array]:
+        """Mean (d,) of components of equal weight, how far each is away, their variances, and the largest of these."""
         center = (params.means / len(params.means)).sum(axis=0)
         away = params.means - center
         variances = self.variances(params)
+        return center, away, variances, np.maximum(np.abs(away).max(axis=0), np.sqrt(variances.max(axis=0)))
+
+    def _overall(self, params: Gaussians) -> tuple[Array, Array]:
+        """Mean and standard deviations (d,) of components of equal weight."""
+        center, away, variances, unit = self._extent(params)
         # The largest term is taken out, so that squares of large and small units neither overflow nor vanish.
-        unit = np.maximum(np.abs(away).max(axis=0), np.sqrt(variances.max(axis=0)))
         return center, unit * np.sqrt(((away / unit) ** 2 + variances / unit / unit).mean(axis=0))
 
     def blank(self, k: int, d: int) -> Gaussians:
