@@ -19,7 +19,7 @@ from ._sequences import arrange, sequencewise
 from ._sources import gathered, is_source
 from ._standard_errors import StandardErrors
 from ._validation import SEED, Interval, check_parameter, check_weight, generator
-from .chain import Runs, stationary
+from .chain import LEAST, Runs, stationary
 from .emissions import Emission
 
 Array = NDArray[Any]
@@ -359,7 +359,7 @@ class ChainAnalysis(ChainStates):
         Returns
         -------
         ndarray of shape (n_states,)
-            Infinite for a state that is never left.
+            Infinite for a state that is never left, or with a probability that is as low as an estimate can be.
 
         Examples
         --------
@@ -370,8 +370,11 @@ class ChainAnalysis(ChainStates):
         array([14. ,  8.4])
         """
         check_is_fitted(self)
+        transmat = self._recall().transmat
+        leaving = 1.0 - np.diagonal(transmat)
+        leaving[leaving <= 2.0 * LEAST * len(transmat)] = 0.0
         with np.errstate(divide="ignore"):
-            return np.asarray(1.0 / (1.0 - np.diagonal(self._recall().transmat)))
+            return np.asarray(1.0 / leaving)
 
     @property
     def covars_(self) -> Array:

@@ -140,8 +140,7 @@ class ChainStates(EMMixin):
         array([0.07, 0.93])
         """
         check_is_fitted(self)
-        row = x if np.ma.isMaskedArray(x) else bring(x)
-        rows = self._check_rows(arrange(row[None], None, None), reset=False)
+        rows = self._check_rows(arrange(_one_row(x), None, None), reset=False)
         params = self._recall()
         ahead = params.startprob
         if state is not None:
@@ -264,3 +263,15 @@ class ChainStates(EMMixin):
         model = self._fitted_model()
         data: Runs = model.frame(params, rows)
         return self.emission_.log_prob(model.standardize(params, data).law, data.rows)
+
+
+def _one_row(x: Any) -> Any:
+    """Table of one row; names stay."""
+    if hasattr(x, "to_frame") and hasattr(x, "index"):  # a pandas Series
+        return x.to_frame().T
+    table = x if hasattr(x, "columns") or np.ma.isMaskedArray(x) else bring(x)
+    if len(table.shape) == 1:
+        table = table[None]
+    if len(table.shape) != 2 or table.shape[0] != 1:
+        raise ValueError(f"filter takes one row at a time, but x has shape {tuple(table.shape)}: give [x_1, x_2, ...]")
+    return table

@@ -219,7 +219,7 @@ def standard_errors(
         slope = here.directions.T @ here.score(np.zeros(here.size))
     if asymmetry > 1e-3:
         warn(
-            f"the information is only symmetric to {asymmetry:.1g}: so are the standard errors accurate; "
+            f"the information is only symmetric to {asymmetry:.1g}: the standard errors are no more accurate; "
             "method='bootstrap' does without derivatives",
             DataWarning,
         )
@@ -233,7 +233,8 @@ def standard_errors(
             for index in np.argwhere((found[name] == 0.0) & ((value < 1e-6) | (value > 1.0 - 1e-6)))
         ]
         warn(
-            f"on the boundary, held there, and given a standard error of 0: {', '.join(held[:8])}"
+            f"on the boundary, held there, and given a standard error of 0: "
+            f"{', '.join(held[:8]) or 'probabilities below 1e-6'}"
             f"{f' and {len(held) - 8} more' if len(held) > 8 else ''}",
             DataWarning,
         )
@@ -279,7 +280,10 @@ def _published(estimator: Any, outside: Params) -> dict[str, Array]:
     return {
         name: value
         for name, value in vars(fitted).items()
-        if value is not before.get(name) and isinstance(value, np.ndarray) and value.dtype.kind == "f"
+        if value is not before.get(name)
+        and isinstance(value, np.ndarray)
+        and value.dtype.kind == "f"
+        and not name.startswith("categories_")  # symbols may be numbers
     }
 
 

@@ -37,7 +37,7 @@ from ._starts import greedy_seeds, partition, random_seeds, soften, whiten
 Array = NDArray[Any]
 
 # Estimated probabilities stay above this: EM never leaves a zero, so only what is known to be impossible may be one.
-_LEAST = 1e-12
+LEAST = 1e-12
 # A state that is visited less often has no rows.
 _EMPTY = 1e-6
 # Most numbers of a block, counted as rows times states; blocks are never smaller than a sequence.
@@ -533,9 +533,9 @@ def _shares(counts: Array, *previous: Array) -> Array:
     else:
         seen = total > _EMPTY
         shares = np.where(seen, counts / np.where(seen, total, 1.0), _rows_of(previous, counts))
-    if shares.min() >= _LEAST:  # what was zero has no counts
+    if shares.min() >= LEAST:  # what was zero has no counts
         return np.asarray(shares)
-    shares = np.where(_rows_of(previous, counts) > 0.0, np.maximum(shares, _LEAST), 0.0)
+    shares = np.where(_rows_of(previous, counts) > 0.0, np.maximum(shares, LEAST), 0.0)
     return np.asarray(shares / shares.sum(axis=-1, keepdims=True))
 
 

@@ -179,6 +179,9 @@ class EMHiddenMarkov(
         "_published": (Instance((tuple,), "a tuple"),),
     }
 
+    # In the dictionary of this class, where scikit-learn looks for what set_output concerns.
+    transform = ChainAnalysis.transform
+
     def __init__(
         self,
         n_states: int = 2,

@@ -729,3 +729,55 @@ def test_lengths_in_the_place_of_y_are_refused():
 def test_a_law_that_is_no_instance_is_refused_with_advice():
     with pytest.raises(ValueError, match=r"Poisson.*give an instance, Poisson\(\)"):
         EMHiddenMarkov(2, emission=Poisson).fit(np.ones((9, 1)))
+
+
+def test_a_stream_of_named_rows_is_read_by_name():
+    table = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 2)), columns=["a", "b"])
+    model = EMHiddenMarkov(2, random_state=0).fit(table)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        first = model.filter(table.iloc[0])
+        np.testing.assert_array_equal(model.filter(table.iloc[:1]), first)
+    np.testing.assert_allclose(first, model.filter_proba(table)[0])
+    with pytest.raises(ValueError, match="feature names"):
+        model.filter(table.iloc[0][::-1])
+    for x in (table.iloc[:2], 1.0):
+        with pytest.raises(ValueError, match="filter takes one row at a time, but x has shape"):
+            model.filter(x)
+
+
+def test_filled_cells_come_as_asked():
+    table = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 2)), columns=["a", "b"])
+    table.iloc[3, 1] = np.nan
+    model = EMHiddenMarkov(2, random_state=0).fit(table).set_output(transform="pandas")
+    filled = model.transform(table)
+    assert list(filled.columns) == ["a", "b"]
+    assert not filled.isna().any(axis=None)
+
+
+def test_a_state_that_is_never_left_is_dwelt_in_forever():
+    rng = np.random.default_rng(0)
+    X = [np.repeat([0.0, 6.0], 6)[:, None] + rng.normal(size=(12, 1)) for _ in range(15)]
+    dwells = EMHiddenMarkov(2, random_state=0).fit(X).expected_dwell_times()
+    np.testing.assert_allclose(dwells[0], 6.0, rtol=0.05)
+    assert dwells[1] == np.inf
+
+
+def test_columns_say_what_they_do_not_know():
+    for laws, message in (
+        ([("gauss", [0])], "knows no law 'gauss'; give one of gaussian"),
+        ([("gaussian", 0)], "list of numbers of columns"),
+        ([("gaussian", ["a"])], "list of numbers of columns"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Columns(laws)
+
+
+def test_symbols_that_are_numbers_have_no_standard_errors():
+    rng = np.random.default_rng(0)
+    state = np.arange(400) // 20 % 2
+    X = np.column_stack([3.0 * state + rng.normal(size=400), rng.integers(2, size=400) + state])
+    model = EMHiddenMarkov(2, emission=Columns([("gaussian", [0]), ("categorical", [1])]), random_state=0, tol=1e-6)
+    with pytest.warns(DataWarning, match="on the boundary"):
+        errors = model.fit(X).standard_errors(X)
+    assert not [name for name in errors if name.startswith("categories")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -59,8 +60,14 @@ class Columns(Emission):
         """Look up laws by name; columns become tuples, so that the law can be compared."""
         from . import LAWS
 
-        made = tuple((LAWS[law]() if isinstance(law, str) else law, tuple(map(int, cols))) for law, cols in self.laws)
-        object.__setattr__(self, "laws", made)
+        made = []
+        for law, columns in self.laws:
+            if isinstance(law, str) and law not in LAWS:
+                raise ValueError(f"Columns knows no law {law!r}; give one of {', '.join(LAWS)}, or a law itself")
+            if isinstance(columns, str | Integral) or not all(isinstance(column, Integral) for column in columns):
+                raise ValueError(f"Columns wants a list of numbers of columns for each law, not {columns!r}")
+            made.append((LAWS[law]() if isinstance(law, str) else law, tuple(map(int, columns))))
+        object.__setattr__(self, "laws", tuple(made))
 
     def _each(self, X: Any) -> list[tuple[Emission, Any]]:
         """Every law with its columns of X."""
