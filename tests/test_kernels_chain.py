@@ -361,6 +361,19 @@ def test_what_seemed_lost_is_found(build, K, gap):
 
 
 @every_build
+@pytest.mark.parametrize("n_copies", [1, 3, 8, 17])
+def test_what_seemed_lost_at_the_first_row_is_found(build, n_copies):
+    """Beside a state that is none to begin in, others seem impossible, one of which the second row bears out."""
+    log_prob = np.tile([[-782.0, -690.0, 0.0], [0.0, -968.0, -379.0]], (n_copies, 1))
+    startprob, transmat = np.array([0.5, 0.5, 0.0]), np.array([[2.0, 2.0, 2.0], [0.0, 3.0, 3.0], [2.0, 2.0, 2.0]]) / 6
+    arguments = log_prob, np.full(n_copies, 2), startprob, transmat
+    states, logliks, *_ = forward_backward(build, *arguments)
+    truths, likely, *_ = smooth_by_enumeration(*arguments, np.ones(n_copies))
+    np.testing.assert_allclose(logliks, likely, rtol=1e-12)
+    np.testing.assert_allclose(states, truths, atol=1e-12)
+
+
+@every_build
 def test_what_underflows_step_by_step_is_found(build):
     """State 1 can only be the first. It falls behind by 900 nats at once, then gains 100 in each of 20 rows."""
     log_prob = np.vstack([[0.0, -900.0], np.tile([-100.0, 0.0], (20, 1))])

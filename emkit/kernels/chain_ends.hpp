@@ -180,7 +180,7 @@ template <class Matrix> class Half {
     }
 
   private:
-    static constexpr int BLOCK = Matrix::BLOCK;
+    static constexpr int BLOCK = 96;
 
     Size memory() const { return (BLOCK + 4) * stride; }  // at either end a row more, and a margin for the diagonals
     double* at(double* rows, Size row = 0) const { return rows + (row + 2) * stride; }
@@ -259,19 +259,18 @@ template <class Matrix> class Half {
         const int rows = size(block);
         const Range reached = own.M.whole_vectors(own.M.reach(shared));
         shared = own.M.whole_vectors(shared);
-        double shares[BLOCK], smallest = std::numeric_limits<double>::max();
-        for (int r = 0; r < rows; ++r) smallest = std::min(smallest, shares[r] = product(at(p, r), at(y, r), shared));
-        good &= smallest * least[block] >= LEAST;
-        if (smallest * other.scaling.least < LEAST)
-            for (int r = 0; r < rows; ++r)
-                good &= shares[r] * other.scaling.least >= LEAST || product(at(p, r), at(b, r), at(q, r), shared) >= LEAST;
-        for (int r = 0; r < rows; ++r) shares[r] = weight / std::max(shares[r], LEAST);
+        double smallest = std::numeric_limits<double>::max();
         for (int r = 0; r < rows; ++r) {
             double *probability = at(p, r), *onward = at(y, r);
-            for (Size k = reached.first; k < reached.last; k += N) store<double>(onward + k, load(onward + k) * shares[r]);
+            const double s = product(probability, onward, shared);
+            smallest = std::min(smallest, s);
+            if (s * other.scaling.least < LEAST) good &= product(probability, at(b, r), at(q, r), shared) >= LEAST;
+            const double share = weight / std::max(s, LEAST);
+            for (Size k = reached.first; k < reached.last; k += N) store<double>(onward + k, load(onward + k) * share);
             for (Size k = shared.first; k < shared.last; k += N)
                 store<double>(probability + k, load(probability + k) * load(onward + k));
         }
+        good &= smallest * least[block] >= LEAST;
         if (left && block == 0) {
             std::fill(starts + 0, starts + K, 0.0);
             std::copy(at(p) + shared.first, at(p) + std::min(shared.last, K), starts + shared.first);

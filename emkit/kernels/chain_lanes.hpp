@@ -79,7 +79,7 @@ class Together {
         store<double>(relative, highest + LOG_2 * exponents);
         for (int n = 0; n < N; ++n) logliks[n] = relative[n] + std::log(total[n]);
 
-        std::fill(least, least + N, 1.0);
+        std::copy(begun, begun + N, least);  // what is lost at any other row is missed at the row before
         std::fill(back + 0, back + row, 0.0);
         std::fill(pairs + 0, pairs + K * row, 0.0);
         for (Size block = n_blocks - 1; block >= 0; --block) {
@@ -238,6 +238,7 @@ class Together {
                 sums += x[k];
                 store<double>(now + k * N, x[k]);
             });
+            store<double>(begun, sums);
             ++t, from += N, now += row;
         }
         for (; t < end; ++t, from += N, now += row) {
@@ -328,7 +329,7 @@ class Together {
     std::optional<Buffer<double>> memory;  // of all arrays at once
     double *A, *transposed, *b, *x, *from, *to, *back, *pairs;
     Size firsts[N], T[N];
-    double lengths[N], weights[N], total[N], least[N], logliks[N];
+    double lengths[N], weights[N], total[N], begun[N], least[N], logliks[N];
     std::vector<Selection> selections;
     std::vector<double> marks;  // before each window but the first
     Size longest = 0;

@@ -71,7 +71,6 @@ class Padded {
 
 class Dense : public Padded {
   public:
-    static constexpr int BLOCK = 96;  // rows at a time, of all states: as many as a cache holds
     const Size size;
 
     bool is_costly() const { return K > 16; }
@@ -142,11 +141,10 @@ std::vector<Size> diagonals(const Transitions& A) {
 // A few diagonals: left-right and banded chains. Their sequences are in few states at a time: the others are passed over.
 class Band : public Padded {
   public:
-    static constexpr int BLOCK = 192;  // of few states
     const std::vector<Size> offsets;
     const Size size;
 
-    // Next to what is now other than 0, some states more on the side to which transitions lead.
+    // Next to what is now other than 0, a few states more on the side to which transitions lead.
     Range window(const double* x) const {
         Size first = 0, last = K;
         while (first < K && x[first] == 0.0) ++first;
@@ -220,7 +218,7 @@ class Band : public Padded {
     }
 
   private:
-    static constexpr Size AROUND = 3;
+    static constexpr Size AROUND = 1;
 
     const double* diagonal(Size offset) const {
         const auto found = std::find(offsets.begin(), offsets.end(), offset);
