@@ -118,8 +118,8 @@ class ChainStates(EMMixin):
 
         Parameters
         ----------
-        x : array-like of shape (n_features,)
-            The next row.
+        x : array-like of shape (n_features,) or (1, n_features)
+            The next row; a pandas Series is read by its names.
         state : array-like of shape (n_states,), optional
             What the last call returned; None at the beginning of a sequence.
 
