@@ -233,9 +233,10 @@ def standard_errors(
             for index in np.argwhere((found[name] == 0.0) & ((value < 1e-6) | (value > 1.0 - 1e-6)))
         ]
         warn(
-            f"on the boundary, held there, and given a standard error of 0: "
-            f"{', '.join(held[:8]) or 'probabilities below 1e-6'}"
-            f"{f' and {len(held) - 8} more' if len(held) > 8 else ''}",
+            f"on the boundary, held there, and given a standard error of 0: {', '.join(held[:8])}"
+            f"{f' and {len(held) - 8} more' if len(held) > 8 else ''}"
+            if held
+            else "on the boundary, and held there: probabilities below 1e-6, whose standard errors say nothing",
             DataWarning,
         )
     return found

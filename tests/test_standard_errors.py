@@ -289,3 +289,15 @@ def test_a_degenerate_fit_has_no_errors():
         fitted = EMGaussianMixture(2, random_state=0).fit(X)
     with pytest.raises(ValueError, match="degenerate"):
         fitted.standard_errors(X)
+
+
+def test_a_symbol_that_cannot_be_is_said_to_be_on_the_boundary():
+    rng, state, probabilities = np.random.default_rng(2), [0], np.array([[0.5, 0.3, 0.2], [0.0, 0.1, 0.9]])
+    for _ in range(299):
+        state.append(state[-1] if rng.random() < 0.9 else 1 - state[-1])
+    X = np.array([rng.choice(3, p=probabilities[i]) for i in state])[:, None]
+    model = EMHiddenMarkov(2, emission="categorical", random_state=0, tol=1e-6, start="stationary")
+    model.fit(X, lengths=[30] * 10)
+    with pytest.warns(DataWarning, match="on the boundary, and held there: probabilities below 1e-6"):
+        errors = model.standard_errors(X, lengths=[30] * 10)
+    assert errors.emissionprob_[1, 0] < 1e-12

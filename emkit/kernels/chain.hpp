@@ -58,8 +58,6 @@ template <class Left, class Right> void both(bool at_once, Left left, Right righ
 // What is not negligible; 0 elsewhere.
 inline Vec<double> matter(Vec<double> x) { return x < fill<double>(NEGLIGIBLE) ? Vec<double>{} : x; }
 
-inline Size round_up(Size size, Size multiple) { return (size + multiple - 1) / multiple * multiple; }
-
 // Of the rows that a recursion has gone through.
 struct Scaling {
     double total = 0.0;  // of the last one

@@ -16,6 +16,8 @@ namespace emkit {
 
 using Size = std::int64_t;
 
+inline Size round_up(Size size, Size multiple) { return (size + multiple - 1) / multiple * multiple; }
+
 // Below this a responsibility changes no sum but that of the responsibilities.
 constexpr double NEGLIGIBLE = 1e-20;
 // Micro-kernels work on strips of this many vectors: with 4 outputs, 12 accumulators of the 16 registers.
@@ -72,7 +74,7 @@ template <class T> struct Plan {
     Plan(Size n, Size d, Size K) {
         constexpr Size strip = 96, cache = 256 * 1024 / sizeof(T);
         const Size wanted = std::min<Size>(cache / (2 * d + K) / strip * strip, 768);
-        chunk = int(std::max(strip, std::min(wanted, (n + strip - 1) / strip * strip)));
+        chunk = int(std::max(strip, std::min(wanted, round_up(n, strip))));
         stride = chunk + 64 / sizeof(T);
     }
 };
@@ -110,7 +112,7 @@ template <class T, class Use> void for_each_chunk(const Data& data, const Plan<T
     for (Size j = 0; j < data.d; ++j) inverse_scale[j] = 1.0 / data.scale[j];
     for (Size begin = 0; begin < data.n; begin += plan.chunk) {
         const int count = int(std::min<Size>(plan.chunk, data.n - begin));
-        const int padded = (count + strip - 1) / strip * strip;
+        const int padded = int(round_up(count, strip));
         pack<T>(data, inverse_scale, [&](int i) { return (begin + i) * data.row_stride; }, count, padded, z, plan.stride);
         use(begin, count, padded);
     }
@@ -165,7 +167,7 @@ template <class T> Rows<T> compact(const Rows<T>& rows, Size d, T* memory, Size*
         kept[count] = i;
         count += rows.weight[i] > T(NEGLIGIBLE);
     }
-    const Size padded = (count + STRIP * LANES<T> - 1) / (STRIP * LANES<T>) * (STRIP * LANES<T>);
+    const Size padded = round_up(count, STRIP * LANES<T>);
     T* weight = memory + d * stride;
     for (Size t = 0; t < padded; ++t) weight[t] = t < count ? rows.weight[kept[t]] : T(0);
     for (Size t = count; t < padded; ++t) kept[t] = 0;
